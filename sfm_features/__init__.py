@@ -1,0 +1,3 @@
+"""Local features, matching, reconstruction and localization around COLMAP."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,75 @@
+"""What can go wrong by a user's hand. Every message names the thing, cause and remedy.
+
+SfmError
+├── InputError           a path, name or list that cannot be used
+│   ├── ImageError       one image cannot be decoded
+│   ├── PairsError       a pairs file cannot be understood
+│   └── NameCollision    two image names share one key in hloc's layout
+├── OptionError          an option's value is not one of the choices, or does not fit
+├── StoreError           an HDF5 file cannot be used
+│   ├── StaleStore       it was made with other settings
+│   ├── DamagedStore     it is cut off or not HDF5
+│   └── BusyStore        another process is writing it
+├── OutputError          the disk is full or read-only
+├── MissingExtra         an optional dependency is not installed
+├── WeightsError         weights are absent, damaged or of another network
+└── ReconstructionError  no model came out
+"""
+
+from __future__ import annotations
+
+
+class SfmError(Exception):
+    """Base of all errors with a remedy: the shell prints it and exits with code 2."""
+
+
+class InputError(SfmError):
+    """A path, name or list that cannot be used."""
+
+
+class ImageError(InputError):
+    """One image cannot be decoded."""
+
+
+class PairsError(InputError):
+    """A pairs file cannot be understood."""
+
+
+class NameCollision(InputError):
+    """Two image names share one key in hloc's HDF5 layout."""
+
+
+class OptionError(SfmError):
+    """An option's value is not one of the choices, or does not fit."""
+
+
+class StoreError(SfmError):
+    """An HDF5 file cannot be used."""
+
+
+class StaleStore(StoreError):
+    """A file was made with other settings."""
+
+
+class DamagedStore(StoreError):
+    """A file is cut off or is not HDF5."""
+
+
+class BusyStore(StoreError):
+    """Another process is writing the file."""
+
+
+class OutputError(SfmError):
+    """The disk is full or read-only."""
+
+
+class MissingExtra(SfmError):
+    """An optional dependency is not installed."""
+
+
+class WeightsError(SfmError):
+    """Weights are absent, damaged or belong to another network."""
+
+
+class ReconstructionError(SfmError):
+    """No model came out."""

@@ -1,0 +1,1 @@
+"""Feature extractors, one small file per method."""

@@ -1,0 +1,1 @@
+"""Feature matchers, one small file per method."""
