@@ -126,7 +126,8 @@ class Pose:
     @property
     def centre(self) -> F64:
         """The camera's centre in the world."""
-        return -self.rotation.T @ self.translation
+        centre: F64 = -self.rotation.T @ self.translation
+        return centre
 
 
 @dataclass(frozen=True)
