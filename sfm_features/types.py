@@ -60,7 +60,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Matches:
-    """Matches of one image pair: indices (K, 2) i32 into both images, scores (K,) f32."""
+    """Matches of an image pair: indices (K, 2) i32 into both, scores (K,) f32."""
 
     indices: I32
     scores: F32
@@ -79,7 +79,7 @@ class Matches:
 
 
 class Extractor(Protocol):
-    """Turns an image into features. Inherit from it to get the batched loop for free."""
+    """Turns an image into features; inherit to get the batched loop for free."""
 
     def extract(self, image: U8) -> Features:
         """Extract from one RGB image (H, W, 3); coordinates are that image's pixels."""
