@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,7 +206,7 @@ def align_similarity(source: F64, target: F64) -> Similarity:
     return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
 
 
-def warp_points(homography: F64, xy: NDArray[np.floating]) -> F64:
+def warp_points(homography: F64, xy: NDArray[np.floating[Any]]) -> F64:
     """Map pixels (N, 2) through a homography (3, 3); the horizon itself goes to nan."""
     mapped = xy @ homography[:, :2].T + homography[:, 2]
     weight = np.where(mapped[:, 2:] == 0, np.nan, mapped[:, 2:])
