@@ -1,0 +1,243 @@
+"""Images to features: decode in the background, extract in batches, write in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sfm_features import images as image_files
+from sfm_features.errors import ImageError, InputError, OptionError
+from sfm_features.registry import build_extractor, hash_file
+from sfm_features.store import FeatureStore, refuse_collisions
+from sfm_features.types import U8, Bool, Extractor, Features, undo_resize
+
+logger = logging.getLogger(__name__)
+
+_MASK_OVERSAMPLING = 4  # keypoints asked for per keypoint wanted, as masks remove some
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How features are extracted."""
+
+    extractor: str = "sift"
+    """Method: sift, aliked, disk, xfeat, dedode or keynet."""
+    max_keypoints: int = 2048
+    """Keep the strongest so many of an image."""
+    max_size: int = 1600
+    """Shrink images whose longer side exceeds it (px); 0 = as they are."""
+    masks: Path | None = None
+    """Folder of masks named NAME.png (a.jpg.png for a.jpg); zero = ignore."""
+    image_list: Path | None = None
+    """Text file of image names, one a line; default: every image of the folder."""
+    weights: Path | None = None
+    """File of weights, for methods that do not come with theirs."""
+    download: bool = False
+    """Allow the method to download its weights."""
+    batch: int = 4
+    """Images of one size that are extracted together."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    seed: int = 0
+    """Seed of methods that draw random numbers."""
+    strict: bool = False
+    """Stop at the first bad image instead of skipping it."""
+
+    def check(self) -> None:
+        """Raise OptionError for a value that makes no sense."""
+        if self.max_keypoints < 1:
+            raise OptionError(
+                f"--max-keypoints {self.max_keypoints}: must be at least 1"
+            )
+        if self.max_size < 0:
+            raise OptionError(
+                f"--max-size {self.max_size}: must be 0 (off) or positive"
+            )
+        if self.batch < 1:
+            raise OptionError(f"--batch {self.batch}: must be at least 1")
+        if self.masks is not None and not self.masks.is_dir():
+            raise InputError(f"{self.masks}: no such folder of masks; check --masks")
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What was done: counts, bad images with the reason, seconds."""
+
+    written: int
+    reused: int
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """An image ready to extract, with what is needed to undo its preparation."""
+
+    name: str
+    pixels: U8
+    orientation: int
+    stored_size: tuple[int, int]
+    mask: Bool | None
+
+
+def extract(
+    images: Path, output: Path, options: ExtractOptions | None = None
+) -> ExtractSummary:
+    """Extract the features of a folder's images into an HDF5 file, or complete it."""
+    options = options or ExtractOptions()
+    options.check()
+    start = time.perf_counter()
+    names = image_files.list_images(images, options.image_list)
+    refuse_collisions(names)
+    skipped: dict[str, str] = {}
+    with FeatureStore.append(output, describe(options)) as store:
+        missing = [name for name in names if name not in store]
+        if missing:
+            extractor = _build(options)
+            loads = _load_ahead(images, missing, options, skipped)
+            with tqdm(total=len(missing), desc="extract", unit="image") as bar:
+                for batch in _group_by_size(loads, options.batch):
+                    for name, features in _extract_batch(extractor, batch, options):
+                        store.write(name, features)
+                    bar.update(len(batch))
+                bar.update(len(skipped))
+    summary = ExtractSummary(
+        written=len(missing) - len(skipped),
+        reused=len(names) - len(missing),
+        skipped=skipped,
+        seconds=time.perf_counter() - start,
+    )
+    _log(summary)
+    if summary.written + summary.reused == 0:
+        raise InputError(f"{images}: none of its {len(names)} images can be decoded")
+    return summary
+
+
+def describe(options: ExtractOptions) -> dict[str, Any]:
+    """Return the settings that decide what features look like, for the file."""
+    return {
+        "extractor": options.extractor,
+        "max_keypoints": options.max_keypoints,
+        "max_size": options.max_size,
+        "masks": options.masks is not None,
+        "weights_sha256": hash_file(options.weights),
+        "seed": options.seed,
+    }
+
+
+def _build(options: ExtractOptions) -> Extractor:
+    oversampling = _MASK_OVERSAMPLING if options.masks else 1
+    return build_extractor(
+        options.extractor,
+        max_keypoints=options.max_keypoints * oversampling,
+        device=options.device,
+        seed=options.seed,
+        weights=options.weights,
+        download=options.download,
+    )
+
+
+def _load_ahead(
+    images: Path,
+    names: Sequence[str],
+    options: ExtractOptions,
+    skipped: dict[str, str],
+) -> Iterator[_Loaded]:
+    """Decode in threads, a bounded number of images ahead, in order."""
+    workers = min(4, os.cpu_count() or 1)
+    waiting: deque[tuple[str, Future[_Loaded]]] = deque()
+    upcoming = iter(names)
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        while True:
+            while len(waiting) < workers + 2 * options.batch:
+                name = next(upcoming, None)
+                if name is None:
+                    break
+                waiting.append((name, pool.submit(_load, images, name, options)))
+            if not waiting:
+                return
+            name, future = waiting.popleft()
+            try:
+                yield future.result()
+            except ImageError as error:
+                if options.strict:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+                logger.warning("skipped: %s", error)
+                skipped[name] = str(error)
+
+
+def _load(images: Path, name: str, options: ExtractOptions) -> _Loaded:
+    decoded = image_files.decode(images / name)
+    small = image_files.resize_to(decoded.rgb, options.max_size)
+    upright = image_files.turn_upright(small, decoded.orientation)
+    mask = image_files.read_mask(options.masks, name) if options.masks else None
+    return _Loaded(name, upright, decoded.orientation, decoded.size, mask)
+
+
+def _group_by_size(loads: Iterable[_Loaded], most: int) -> Iterator[list[_Loaded]]:
+    batch: list[_Loaded] = []
+    for loaded in loads:
+        if batch and (
+            len(batch) == most or batch[0].pixels.shape != loaded.pixels.shape
+        ):
+            yield batch
+            batch = []
+        batch.append(loaded)
+    if batch:
+        yield batch
+
+
+def _extract_batch(
+    extractor: Extractor, batch: Sequence[_Loaded], options: ExtractOptions
+) -> Iterator[tuple[str, Features]]:
+    results = extractor.extract_batch([loaded.pixels for loaded in batch])
+    for loaded, features in zip(batch, results, strict=True):
+        yield loaded.name, _to_stored_frame(loaded, features, options.max_keypoints)
+
+
+def _to_stored_frame(loaded: _Loaded, features: Features, most: int) -> Features:
+    """Undo turning and resizing, then apply the mask and the limit."""
+    height, width = loaded.pixels.shape[:2]
+    small = image_files.turn_back(
+        features.keypoints, loaded.orientation, (width, height)
+    )
+    turned = loaded.orientation > 4
+    small_size = (height, width) if turned else (width, height)
+    keypoints = undo_resize(small, loaded.stored_size, small_size)
+    scale = max(loaded.stored_size) / max(small_size)
+    features = replace(
+        features,
+        keypoints=keypoints,
+        image_size=loaded.stored_size,
+        uncertainty_px=features.uncertainty_px * scale,
+    )
+    if loaded.mask is None:
+        return features
+    inside = image_files.keep_inside(loaded.mask, keypoints, loaded.stored_size)
+    keep = inside.nonzero()[0][:most]
+    return replace(
+        features,
+        keypoints=keypoints[keep],
+        descriptors=features.descriptors[keep],
+        scores=features.scores[keep],
+    )
+
+
+def _log(summary: ExtractSummary) -> None:
+    logger.info(
+        "features: %d images written, %d kept, %d skipped, %.1f s",
+        summary.written,
+        summary.reused,
+        len(summary.skipped),
+        summary.seconds,
+    )

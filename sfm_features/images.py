@@ -1,0 +1,220 @@
+"""Listing, decoding, resizing, turning upright. The only door to image decoding."""
+
+from __future__ import annotations
+
+import difflib
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sfm_features.errors import ImageError, InputError
+from sfm_features.types import F32, U8, Bool
+
+SUFFIXES = (
+    *(".bmp", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm"),
+    *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_EXIF_ORIENTATION = 0x0112
+
+# How the stored array becomes upright: (transpose first, then flip rows, flip columns)
+_UPRIGHT = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image: rgb (H, W, 3) as stored, and its EXIF orientation (1 to 8)."""
+
+    rgb: U8
+    orientation: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as stored."""
+        return self.rgb.shape[1], self.rgb.shape[0]
+
+
+def list_images(folder: Path, image_list: Path | None = None) -> list[str]:
+    """List image names relative to a folder, sorted; only those of a list if given."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder of your images")
+    if image_list is not None:
+        return _read_image_list(folder, image_list)
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not names:
+        raise InputError(
+            f"{folder}: has no images; give a folder with files ending in "
+            f"{', '.join(SUFFIXES)}"
+        )
+    return names
+
+
+def decode(path: Path) -> Decoded:
+    """Decode a file to 8-bit RGB; EXIF orientation is reported, not applied."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(
+            f"{path}: cannot be read ({error.strerror}); check the file"
+        ) from error
+    _refuse_truncated(path, content)
+    try:
+        # Without the flag OpenCV would rotate, and keypoints would be in another frame.
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        bgr, kinds, blobs = cv2.imdecodeWithMetadata(
+            np.frombuffer(content, np.uint8), flags=flags
+        )
+    except cv2.error as error:
+        raise ImageError(
+            f"{path}: cannot be decoded ({error.err}); remove it"
+        ) from error
+    if bgr is None:
+        raise ImageError(
+            f"{path}: is not an image that can be decoded; remove it or convert it"
+        )
+    exif = [
+        blob.tobytes()
+        for kind, blob in zip(kinds, blobs, strict=True)
+        if kind == cv2.IMAGE_METADATA_EXIF
+    ]
+    orientation = _exif_orientation(exif[0]) if exif else 1
+    return Decoded(_as_u8(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)), orientation)
+
+
+def resize_to(image: U8, max_size: int) -> U8:
+    """Shrink an image so that its longer side is at most `max_size`; 0 = as it is."""
+    height, width = image.shape[:2]
+    scale = max_size / max(height, width)
+    if max_size == 0 or scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return _as_u8(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def turn_upright(image: U8, orientation: int) -> U8:
+    """Turn a stored image upright, as a viewer that knows EXIF shows it."""
+    transpose, flip_rows, flip_columns = _UPRIGHT[orientation]
+    if transpose:
+        image = image.swapaxes(0, 1)
+    if flip_rows:
+        image = image[::-1]
+    if flip_columns:
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def turn_back(xy: F32, orientation: int, upright_size: tuple[int, int]) -> F32:
+    """Map pixels (N, 2) of the upright image to the stored one."""
+    transpose, flip_rows, flip_columns = _UPRIGHT[orientation]
+    last_x, last_y = upright_size[0] - 1, upright_size[1] - 1
+    x = last_x - xy[:, 0] if flip_columns else xy[:, 0]
+    y = last_y - xy[:, 1] if flip_rows else xy[:, 1]
+    return np.stack([y, x] if transpose else [x, y], 1).astype(np.float32)
+
+
+def read_mask(folder: Path, name: str) -> Bool | None:
+    """Read the mask of an image, `name.png` as COLMAP names it; True = keep."""
+    path = folder / f"{name}.png"
+    if not path.exists():
+        return None
+    grey: U8 = decode(path).rgb[..., 0]
+    return grey > 0
+
+
+def keep_inside(mask: Bool, xy: F32, size: tuple[int, int]) -> Bool:
+    """Tell which pixels (N, 2) of an image of this size the mask keeps.
+
+    A mask of another size is stretched over the image.
+    """
+    scale = np.divide(mask.shape[::-1], size)
+    column, row = np.floor((np.round(xy) * scale).T).astype(int)
+    rows, columns = mask.shape
+    kept: Bool = mask[row.clip(0, rows - 1), column.clip(0, columns - 1)]
+    return kept
+
+
+def _as_u8(image: object) -> U8:
+    return np.asarray(image, np.uint8)
+
+
+def _read_image_list(folder: Path, image_list: Path) -> list[str]:
+    if not image_list.is_file():
+        raise InputError(f"{image_list}: no such file; give a text file of image names")
+    lines = image_list.read_text(encoding="utf-8").splitlines()
+    names = [s for line in lines if (s := line.strip()) and not s.startswith("#")]
+    for name in names:
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{image_list}: names {name!r}, which is not in {folder}"
+                f"{_suggest(name, folder)}; names are relative to that folder"
+            )
+    if not names:
+        raise InputError(f"{image_list}: names no image; put one name on each line")
+    return sorted(set(names))
+
+
+def _suggest(name: str, folder: Path) -> str:
+    names: Iterable[str] = (p.name for p in folder.rglob("*") if p.is_file())
+    close = difflib.get_close_matches(Path(name).name, list(names), n=1)
+    return f" (there is {close[0]!r})" if close else ""
+
+
+def _refuse_truncated(path: Path, content: bytes) -> None:
+    """Raise ImageError for a file cut short: decoders fill the rest with grey."""
+    if not content:
+        raise ImageError(f"{path}: is empty (0 bytes); copy it again")
+    cut = False
+    if content.startswith(_JPEG_START):
+        # In coded data 0xFF is always followed by 0, so this finds only a real end.
+        scan = content.find(_JPEG_SCAN)
+        cut = scan < 0 or content.find(_JPEG_END, scan) < 0
+    elif content.startswith(_PNG_START):
+        cut = _PNG_END not in content[-64:]
+    if cut:
+        raise ImageError(f"{path}: is cut off before its end; copy it again")
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """Read the orientation out of a TIFF block; 1 when absent or senseless."""
+    if exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None or len(exif) < 8:
+        return 1
+    (at,) = struct.unpack_from(order + "I", exif, 4)
+    for entry in _directory(exif, order, at):
+        tag, kind, _ = struct.unpack_from(order + "HHI", exif, entry)
+        if tag == _EXIF_ORIENTATION and kind == 3:
+            (value,) = struct.unpack_from(order + "H", exif, entry + 8)
+            return value if value in _UPRIGHT else 1
+    return 1
+
+
+def _directory(exif: bytes, order: str, at: int) -> Sequence[int]:
+    """Find where the entries of a TIFF directory start, as far as they are there."""
+    if at + 2 > len(exif):
+        return []
+    (count,) = struct.unpack_from(order + "H", exif, at)
+    starts = range(at + 2, at + 2 + 12 * count, 12)
+    return [start for start in starts if start + 12 <= len(exif)]

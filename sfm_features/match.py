@@ -1,0 +1,170 @@
+"""Features and pairs to matches: every image is loaded once per tile of pairs."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sfm_features.errors import PairsError
+from sfm_features.registry import DEFAULT_RATIO, build_matcher
+from sfm_features.store import FeatureStore, MatchStore, refuse_collisions
+from sfm_features.types import Features, Pair
+
+logger = logging.getLogger(__name__)
+
+_CACHE_BYTES = 256 << 20
+_TILE_IMAGES = 32  # images on a side of a tile; two tiles fit the cache at 8192 x 128
+
+
+@dataclass(frozen=True)
+class MatchOptions:
+    """How features are matched."""
+
+    matcher: str = "nearest"
+    """Method: nearest (mutual nearest neighbours, exact)."""
+    ratio: float | None = None
+    """Bound on best over second best distance; 1 = off; default: what suits the
+    extractor (0.8 for sift, off for learned ones)."""
+    min_similarity: float = -1.0
+    """Least dot product of two matched descriptors."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    strict: bool = False
+    """Stop at a pair that names an absent image instead of skipping it."""
+
+
+@dataclass(frozen=True)
+class MatchSummary:
+    """What was done: counts, skipped pairs with the reason, seconds."""
+
+    written: int
+    reused: int
+    skipped: dict[Pair, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def match(
+    features: Path,
+    pairs: Iterable[Pair],
+    output: Path,
+    options: MatchOptions | None = None,
+) -> MatchSummary:
+    """Match pairs of a feature file into an HDF5 file, or complete it."""
+    options = options or MatchOptions()
+    start = time.perf_counter()
+    with FeatureStore.open(features) as feature_store:
+        wanted, skipped = _split_known(pairs, feature_store.names(), options.strict)
+        refuse_collisions(name for pair in wanted for name in pair)
+        settings = _resolve(options, feature_store)
+        with MatchStore.append(output, describe(settings, feature_store)) as store:
+            missing = [pair for pair in wanted if pair not in store]
+            matcher = build_matcher(device=options.device, **settings)
+            load = _Cache(feature_store)
+            with tqdm(total=len(missing), desc="match", unit="pair") as bar:
+                for first, seconds in _in_tiles(missing):
+                    a, others = load(first), [load(second) for second in seconds]
+                    results = matcher.match_many(a, others)
+                    for second, matches in zip(seconds, results, strict=True):
+                        store.write((first, second), matches, len(a))
+                    bar.update(len(seconds))
+    summary = MatchSummary(
+        written=len(missing),
+        reused=len(wanted) - len(missing),
+        skipped=skipped,
+        seconds=time.perf_counter() - start,
+    )
+    _log(summary)
+    return summary
+
+
+def describe(settings: dict[str, Any], features: FeatureStore) -> dict[str, Any]:
+    """Return the settings that decide what matches look like, for the file."""
+    made_from = {f"features.{key}": value for key, value in features.config.items()}
+    return {**settings, **made_from}
+
+
+def _resolve(options: MatchOptions, features: FeatureStore) -> dict[str, Any]:
+    """Fill in what depends on the extractor."""
+    extractor = features.config.get("extractor", "")
+    ratio = options.ratio
+    return {
+        "name": options.matcher,
+        "ratio": DEFAULT_RATIO.get(extractor, 1.0) if ratio is None else ratio,
+        "min_similarity": options.min_similarity,
+    }
+
+
+def _split_known(
+    pairs: Iterable[Pair], names: Sequence[str], strict: bool
+) -> tuple[list[Pair], dict[Pair, str]]:
+    """Part the pairs whose images have features from the others; drop duplicates."""
+    known, wanted, skipped = set(names), set(), {}
+    for pair in pairs:
+        absent = [name for name in pair if name not in known]
+        if absent:
+            skipped[pair] = f"no features of {' and '.join(map(repr, absent))}"
+            if strict:
+                raise PairsError(
+                    f"pair {pair[0]!r} {pair[1]!r}: {skipped[pair]}; extract them, or "
+                    "leave out --strict to skip the pair"
+                )
+        elif pair[0] != pair[1]:
+            wanted.add((min(pair), max(pair)))
+    if skipped:
+        logger.warning("skipped %d pairs of images without features", len(skipped))
+    return sorted(wanted), skipped
+
+
+def _in_tiles(pairs: Sequence[Pair]) -> Iterator[tuple[str, list[str]]]:
+    """Group pairs by first image, in an order that reuses loaded images.
+
+    Going through the pair matrix row by row would load every image once per row.
+    """
+    rank = {name: i for i, name in enumerate(sorted({n for p in pairs for n in p}))}
+
+    def tile(pair: Pair) -> tuple[int, int, int, int]:
+        i, j = rank[pair[0]], rank[pair[1]]
+        return i // _TILE_IMAGES, j // _TILE_IMAGES, i, j
+
+    ordered = sorted(pairs, key=tile)
+    for _, group in itertools.groupby(ordered, lambda pair: tile(pair)[:3]):
+        row = list(group)
+        yield row[0][0], [second for _, second in row]
+
+
+class _Cache:
+    """Reads features, keeping the most recently used up to a number of bytes."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._store = store
+        self._kept: OrderedDict[str, Features] = OrderedDict()
+        self._bytes = 0
+
+    def __call__(self, name: str) -> Features:
+        if name in self._kept:
+            self._kept.move_to_end(name)
+            return self._kept[name]
+        features = self._kept[name] = self._store.read(name)
+        self._bytes += features.descriptors.nbytes
+        while self._bytes > _CACHE_BYTES and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= dropped.descriptors.nbytes
+        return features
+
+
+def _log(summary: MatchSummary) -> None:
+    logger.info(
+        "matches: %d pairs written, %d kept, %d skipped, %.1f s",
+        summary.written,
+        summary.reused,
+        len(summary.skipped),
+        summary.seconds,
+    )

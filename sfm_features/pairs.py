@@ -1,0 +1,175 @@
+"""Which images to match: rules, and the text file that lists the pairs.
+
+A line is `name0 name1` with one space, as hloc and COLMAP read it. Only a name that
+holds a space itself is set off by a tab instead, which those two cannot read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from sfm_features.errors import InputError, OptionError, PairsError
+from sfm_features.geometry import rotation_angle_deg
+from sfm_features.types import F64, Model, Pair, Pose
+
+logger = logging.getLogger(__name__)
+
+
+def pair_exhaustively(names: Iterable[str]) -> list[Pair]:
+    """Pair every image with every other."""
+    return list(combinations(sorted(set(names)), 2))
+
+
+def pair_sequentially(
+    names: Sequence[str], overlap: int = 10, quadratic: bool = True
+) -> list[Pair]:
+    """Pair each image with the next `overlap`, in the order given.
+
+    Quadratic: with those 1, 2, 4, 8 ... steps ahead too, `overlap` of them.
+    """
+    if overlap < 1:
+        raise OptionError(f"--overlap {overlap}: must be at least 1")
+    steps = set(range(1, overlap + 1))
+    if quadratic:
+        steps |= {2**i for i in range(overlap)}
+    found = {
+        _ordered(names[i], names[i + step])
+        for i in range(len(names))
+        for step in steps
+        if i + step < len(names)
+    }
+    return sorted(found)
+
+
+def pair_by_distance(
+    centres: Mapping[str, F64], neighbours: int = 20, max_distance: float = np.inf
+) -> list[Pair]:
+    """Pair each image with its nearest ones in space, in the centres' unit."""
+    names = sorted(centres)
+    return _pair_nearest(names, _distances(centres, names), neighbours, max_distance)
+
+
+def pair_by_poses(
+    poses: Mapping[str, Pose],
+    neighbours: int = 20,
+    max_distance: float = np.inf,
+    max_angle_deg: float = 60.0,
+) -> list[Pair]:
+    """Pair each image with its nearest ones that look into a similar direction."""
+    names = sorted(poses)
+    distances = _distances({name: poses[name].centre for name in names}, names)
+    for i, j in combinations(range(len(names)), 2):
+        turn = poses[names[i]].rotation @ poses[names[j]].rotation.T
+        if rotation_angle_deg(turn) > max_angle_deg:
+            distances[i, j] = distances[j, i] = np.inf
+    return _pair_nearest(names, distances, neighbours, max_distance)
+
+
+def pair_by_covisibility(
+    model: Model, neighbours: int = 20, min_shared: int = 1
+) -> list[Pair]:
+    """Pair each image of a model with those it shares the most 3D points with."""
+    names = sorted(model.images)
+    shared = -_count_shared(model, names).astype(np.float64)
+    shared[shared > -min_shared] = np.inf
+    return _pair_nearest(names, shared, neighbours, np.inf)
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write a pairs file; it is there whole or not at all."""
+    lines = [
+        ("\t" if " " in "".join(pair) else " ").join(pair) + "\n" for pair in pairs
+    ]
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(lines), encoding="utf-8")
+    part.replace(path)
+
+
+def read_pairs(path: Path, known: Iterable[str] = ()) -> list[Pair]:
+    """Read a pairs file; `known` names help to part names that hold spaces.
+
+    Blank lines and lines starting with # are passed over, duplicates and reversed
+    duplicates are dropped, an image paired with itself is an error.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; make it with `sfm-features pairs`")
+    names = set(known)
+    found: dict[Pair, None] = {}
+    repeated = 0
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        pair = _split_line(line.strip(), names)
+        if pair is None or pair[0] == pair[1]:
+            raise PairsError(
+                f"{path}, line {number}: {line.strip()!r} is not two different image "
+                "names; write `name0 name1` with one space (or a tab) between"
+            )
+        if pair in found or pair[::-1] in found:
+            repeated += 1
+            continue
+        found[pair] = None
+    if repeated:
+        logger.info("%s: %d repeated pairs dropped", path, repeated)
+    if not found:
+        raise PairsError(f"{path}: lists no pair; write `name0 name1` on each line")
+    return list(found)
+
+
+def _split_line(line: str, known: set[str]) -> Pair | None:
+    if "\t" in line:
+        first, _, second = line.partition("\t")
+        return first.strip(), second.strip()
+    words = line.split(" ")
+    if len(words) == 2:
+        return words[0], words[1]
+    splits = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
+    fitting = [pair for pair in splits if set(pair) <= known]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _ordered(a: str, b: str) -> Pair:
+    return (a, b) if a < b else (b, a)
+
+
+def _distances(centres: Mapping[str, F64], names: Sequence[str]) -> F64:
+    points = np.array([centres[name] for name in names]).reshape(-1, 3)
+    # Row by row: the full difference tensor would be three times the matrix.
+    rows = [np.linalg.norm(points - point, axis=1) for point in points]
+    return np.array(rows, np.float64).reshape(len(names), len(names))
+
+
+def _pair_nearest(
+    names: Sequence[str], costs: F64, neighbours: int, max_cost: float
+) -> list[Pair]:
+    """Pair each image with its `neighbours` cheapest finite ones; `costs` (N, N)."""
+    if neighbours < 1:
+        raise OptionError(f"--neighbours {neighbours}: must be at least 1")
+    costs = costs.copy()
+    np.fill_diagonal(costs, np.inf)
+    found = set()
+    for i, row in enumerate(costs):
+        for j in np.argsort(row, kind="stable")[:neighbours]:
+            if np.isfinite(row[j]) and row[j] <= max_cost:
+                found.add(_ordered(names[i], names[j]))
+    return sorted(found)
+
+
+def _count_shared(model: Model, names: Sequence[str]) -> F64:
+    """Count the points that two images share: (N, N)."""
+    seen_by: dict[int, list[int]] = {}
+    for i, name in enumerate(names):
+        ids = model.images[name].point_ids
+        for point in np.unique(ids[ids >= 0]).tolist():
+            seen_by.setdefault(point, []).append(i)
+    counts = Counter(p for seen in seen_by.values() for p in combinations(seen, 2))
+    shared = np.zeros((len(names), len(names)))
+    for (i, j), count in counts.items():
+        shared[i, j] = shared[j, i] = count
+    return shared
