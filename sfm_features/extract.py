@@ -18,7 +18,7 @@ from sfm_features import images as image_files
 from sfm_features.errors import ImageError, InputError, OptionError
 from sfm_features.registry import build_extractor, hash_file
 from sfm_features.store import FeatureStore, refuse_collisions
-from sfm_features.types import U8, Bool, Extractor, Features, undo_resize
+from sfm_features.types import U8, Bool, Extractor, Features, RunOptions, undo_resize
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +45,6 @@ class ExtractOptions:
     """Allow the method to download its weights."""
     batch: int = 4
     """Images of one size that are extracted together."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
-    seed: int = 0
-    """Seed of methods that draw random numbers."""
-    strict: bool = False
-    """Stop at the first bad image instead of skipping it."""
 
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""
@@ -90,20 +84,22 @@ class _Loaded:
 
 
 def extract(
-    images: Path, output: Path, options: ExtractOptions | None = None
+    images: Path,
+    output: Path,
+    options: ExtractOptions = ExtractOptions(),
+    run: RunOptions = RunOptions(),
 ) -> ExtractSummary:
     """Extract the features of a folder's images into an HDF5 file, or complete it."""
-    options = options or ExtractOptions()
     options.check()
     start = time.perf_counter()
     names = image_files.list_images(images, options.image_list)
     refuse_collisions(names)
     skipped: dict[str, str] = {}
-    with FeatureStore.append(output, describe(options)) as store:
+    with FeatureStore.append(output, describe(options, run)) as store:
         missing = [name for name in names if name not in store]
         if missing:
-            extractor = _build(options)
-            loads = _load_ahead(images, missing, options, skipped)
+            extractor = _build(options, run)
+            loads = _load_ahead(images, missing, options, run.strict, skipped)
             with tqdm(total=len(missing), desc="extract", unit="image") as bar:
                 for batch in _group_by_size(loads, options.batch):
                     for name, features in _extract_batch(extractor, batch, options):
@@ -122,7 +118,7 @@ def extract(
     return summary
 
 
-def describe(options: ExtractOptions) -> dict[str, Any]:
+def describe(options: ExtractOptions, run: RunOptions) -> dict[str, Any]:
     """Return the settings that decide what features look like, for the file."""
     return {
         "extractor": options.extractor,
@@ -130,17 +126,17 @@ def describe(options: ExtractOptions) -> dict[str, Any]:
         "max_size": options.max_size,
         "masks": options.masks is not None,
         "weights_sha256": hash_file(options.weights),
-        "seed": options.seed,
+        "seed": run.seed,
     }
 
 
-def _build(options: ExtractOptions) -> Extractor:
+def _build(options: ExtractOptions, run: RunOptions) -> Extractor:
     oversampling = _MASK_OVERSAMPLING if options.masks else 1
     return build_extractor(
         options.extractor,
         max_keypoints=options.max_keypoints * oversampling,
-        device=options.device,
-        seed=options.seed,
+        device=run.device,
+        seed=run.seed,
         weights=options.weights,
         download=options.download,
     )
@@ -150,6 +146,7 @@ def _load_ahead(
     images: Path,
     names: Sequence[str],
     options: ExtractOptions,
+    strict: bool,
     skipped: dict[str, str],
 ) -> Iterator[_Loaded]:
     """Decode in threads, a bounded number of images ahead, in order."""
@@ -169,7 +166,7 @@ def _load_ahead(
             try:
                 yield future.result()
             except ImageError as error:
-                if options.strict:
+                if strict:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
                 logger.warning("skipped: %s", error)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from sfm_features.errors import PairsError
 from sfm_features.registry import DEFAULT_RATIO, build_matcher
 from sfm_features.store import FeatureStore, MatchStore, refuse_collisions
-from sfm_features.types import Features, Pair
+from sfm_features.types import Features, Pair, RunOptions
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,6 @@ class MatchOptions:
     extractor (0.8 for sift, off for learned ones)."""
     min_similarity: float = -1.0
     """Least dot product of two matched descriptors."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
-    strict: bool = False
-    """Stop at a pair that names an absent image instead of skipping it."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +51,22 @@ def match(
     features: Path,
     pairs: Iterable[Pair],
     output: Path,
-    options: MatchOptions | None = None,
+    options: MatchOptions = MatchOptions(),
+    run: RunOptions = RunOptions(),
 ) -> MatchSummary:
     """Match pairs of a feature file into an HDF5 file, or complete it."""
-    options = options or MatchOptions()
     start = time.perf_counter()
     with FeatureStore.open(features) as feature_store:
-        wanted, skipped = _split_known(pairs, feature_store.names(), options.strict)
+        wanted, skipped = _split_known(pairs, feature_store.names(), run.strict)
         refuse_collisions(name for pair in wanted for name in pair)
         settings = _resolve(options, feature_store)
         with MatchStore.append(output, describe(settings, feature_store)) as store:
             missing = [pair for pair in wanted if pair not in store]
-            matcher = build_matcher(device=options.device, **settings)
+            matcher = build_matcher(device=run.device, **settings)
             load = _Cache(feature_store)
-            with tqdm(total=len(missing), desc="match", unit="pair") as bar:
+            with tqdm(
+                total=len(missing), desc="match", unit="pair", disable=not missing
+            ) as bar:
                 for first, seconds in _in_tiles(missing):
                     a, others = load(first), [load(second) for second in seconds]
                     results = matcher.match_many(a, others)

@@ -34,6 +34,18 @@ def undo_resize(xy: F32, original_wh: Sequence[int], resized_wh: Sequence[int]) 
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """How any stage runs, whatever it does."""
+
+    device: str = "auto"
+    """cpu, cuda, or auto: a GPU if there is one."""
+    seed: int = 0
+    """Same seed, same machine: same result."""
+    strict: bool = False
+    """Stop at the first bad image or pair instead of skipping it."""
+
+
+@dataclass(frozen=True)
 class Features:
     """Local features of one image.
 
