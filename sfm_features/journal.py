@@ -141,13 +141,14 @@ class JournaledFile(io.RawIOBase):
         start = self._position
         count = max(0, min(len(buffer), self._size - start))
         self._file.seek(start)
-        stored = self._file.readinto(buffer[:count]) or 0
-        buffer[stored:count] = bytes(count - stored)
+        view = memoryview(buffer)
+        stored = self._file.readinto(view[:count]) or 0
+        view[stored:count] = bytes(count - stored)
         for offset, data in self._extents:
             first, last = max(offset, start), min(offset + len(data), start + count)
             if first < last:
                 part = data[first - offset : last - offset]
-                buffer[first - start : last - start] = part
+                view[first - start : last - start] = part
         self._position += count
         return count
 

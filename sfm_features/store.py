@@ -39,6 +39,7 @@ Config = Mapping[str, Any]
 _FORMAT = "sfm-features"
 _FORMAT_VERSION = 1
 _LIBVER = ("v108", "v108")  # compact groups without the flag that "latest" leaves set
+_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # as h5py raises them
 _COMMIT_SECONDS = 1.0
 _COMMIT_BYTES = 32 << 20
 
@@ -215,9 +216,12 @@ class FeatureStore(_Store):
             keypoints = group["keypoints"]
             scores = group.get("scores", group.get("keypoint_scores"))
             width, height = (int(side) for side in group["image_size"][()])
+            descriptors = _rows(group["descriptors"][()])
+            if len(descriptors) != len(keypoints):
+                raise ValueError(f"{name}: keypoints and descriptors differ in number")
             return Features(
                 keypoints=keypoints[()].astype(np.float32)[:, :2],
-                descriptors=_rows(group["descriptors"][()]),
+                descriptors=descriptors,
                 scores=np.ones(len(keypoints), np.float32)
                 if scores is None
                 else scores[()].astype(np.float32).ravel(),
@@ -371,7 +375,7 @@ def _explain_open_errors(path: Path) -> Iterator[None]:
         raise BusyStore(
             f"{path}: another process is writing it; wait for it to end"
         ) from error
-    except OSError as error:
+    except _HDF5_ERRORS as error:
         raise DamagedStore(
             f"{path}: not a readable HDF5 file ({_first_line(error)}); delete it and "
             "run the same command again, or choose another --output"
@@ -382,7 +386,7 @@ def _explain_open_errors(path: Path) -> Iterator[None]:
 def _explain_damage(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, KeyError) as error:
+    except _HDF5_ERRORS as error:
         raise DamagedStore(
             f"{path}: part of it cannot be read ({_first_line(error)}); delete it and "
             "run the same command again"

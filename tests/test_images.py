@@ -1,0 +1,135 @@
+"""Decoding everything that people call an image, and undoing what we did to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import make_texture, write_image
+from PIL import Image, ImageOps
+
+from sfm_features import images
+from sfm_features.errors import ImageError, InputError
+from sfm_features.types import undo_resize
+
+
+def test_lists_nested_names_in_order(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a/ä ö.png", "a/x.TIF", ".hidden/c.png", "notes.txt"):
+        write_image(tmp_path / "t.png", make_texture((8, 8)))
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "t.png").rename(tmp_path / name)
+    assert images.list_images(tmp_path) == ["a/x.TIF", "a/ä ö.png", "b.JPG"]
+
+
+def test_empty_and_absent_folders_say_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no images; give a folder .*\.jpg"):
+        images.list_images(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        images.list_images(tmp_path / "no")
+
+
+def test_image_list_selects_and_suggests(tmp_path: Path) -> None:
+    for name in ("one.png", "two.png"):
+        write_image(tmp_path / name, make_texture((8, 8)))
+    wanted = tmp_path / "list.txt"
+    wanted.write_text("# mine\n\ntwo.png\n")
+    assert images.list_images(tmp_path, wanted) == ["two.png"]
+    wanted.write_text("tow.png\n")
+    with pytest.raises(InputError, match=r"'tow.png'.*there is 'two.png'"):
+        images.list_images(tmp_path, wanted)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_reported_and_undone(tmp_path: Path, orientation: int) -> None:
+    picture = make_texture((40, 30))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "x.png"
+    Image.fromarray(picture).save(path, exif=exif)
+    decoded = images.decode(path)
+    assert decoded.orientation == orientation
+    np.testing.assert_array_equal(decoded.rgb, picture)
+    upright = images.turn_upright(decoded.rgb, orientation)
+    shown = ImageOps.exif_transpose(Image.open(path))
+    np.testing.assert_array_equal(upright, np.asarray(shown))
+    height, width = upright.shape[:2]
+    xy = np.argwhere(np.ones((height, width)))[:, ::-1].astype(np.float32)
+    column, row = images.turn_back(xy, orientation, (width, height)).astype(int).T
+    at = xy.astype(int)
+    np.testing.assert_array_equal(picture[row, column], upright[at[:, 1], at[:, 0]])
+
+
+def test_exif_of_jpeg_with_senseless_values(tmp_path: Path) -> None:
+    for value, expected in ((6, 6), (0, 1), (77, 1)):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        Image.fromarray(make_texture((16, 16))).save(tmp_path / "x.jpg", exif=exif)
+        assert images.decode(tmp_path / "x.jpg").orientation == expected
+
+
+def test_every_kind_of_pixel_becomes_8_bit_rgb(tmp_path: Path) -> None:
+    picture = make_texture((64, 48))
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    Image.fromarray(picture).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    Image.fromarray(np.dstack([picture, grey])).save(tmp_path / "rgba.png")
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    cv2.imwrite(str(tmp_path / "deep.png"), picture[..., ::-1].astype(np.uint16) * 257)
+    Image.fromarray(picture).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(picture).save(tmp_path / "x.tif")
+    Image.fromarray(picture).save(tmp_path / "x.webp", lossless=True)
+    tolerance = {"cmyk.jpg": 8, "palette.png": 30, "grey.png": 0}
+    for path in sorted(tmp_path.iterdir()):
+        rgb = images.decode(path).rgb
+        assert rgb.shape == (48, 64, 3) and rgb.dtype == np.uint8, path.name
+        truth = np.dstack([grey] * 3) if path.name == "grey.png" else picture
+        error = np.abs(rgb.astype(int) - truth).mean()
+        assert error <= tolerance.get(path.name, 0), (path.name, error)
+
+
+def test_bad_files_are_named_with_the_cause(tmp_path: Path) -> None:
+    write_image(tmp_path / "good.jpg", make_texture((64, 48)))
+    write_image(tmp_path / "good.png", make_texture((64, 48)))
+    jpeg = (tmp_path / "good.jpg").read_bytes()
+    png = (tmp_path / "good.png").read_bytes()
+    bad = {
+        "cut.jpg": (jpeg[: len(jpeg) // 2], "cut off"),
+        "cut.png": (png[: len(png) // 2], "cut off"),
+        "head.jpg": (jpeg[:30], "cut off"),
+        "empty.jpg": (b"", "0 bytes"),
+        "text.jpg": (b"hello, I am a text", "not an image"),
+        "noise.png": (png[:40] + bytes(200) + png[-12:], "decode"),
+    }
+    for name, (content, cause) in bad.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageError, match=cause) as caught:
+            images.decode(tmp_path / name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "tail.jpg").write_bytes(jpeg + b"trailing bytes of a phone")
+    assert images.decode(tmp_path / "tail.jpg").size == (64, 48)
+
+
+def test_resizing_is_undone_exactly() -> None:
+    """The corners of the pixel grid map onto the corners of the original's."""
+    small = images.resize_to(make_texture((1000, 400)), 250)
+    assert small.shape == (100, 250, 3)
+    outer = np.array([[0, 0], [250, 100]], np.float32) - 0.5
+    back = undo_resize(outer, (1000, 400), (250, 100))
+    np.testing.assert_allclose(back + 0.5, [[0, 0], [1000, 400]], atol=1e-4)
+    assert images.resize_to(small, 0) is small
+    assert images.resize_to(np.zeros((200, 20_000, 3), np.uint8), 1600).shape[0] == 16
+    assert images.resize_to(np.zeros((2, 20_000, 3), np.uint8), 1600).shape[0] == 1
+
+
+def test_masks_keep_what_is_not_zero(tmp_path: Path) -> None:
+    mask = np.zeros((30, 40, 3), np.uint8)
+    mask[:, 20:] = 1
+    write_image(tmp_path / "a" / "x.jpg.png", mask)
+    read = images.read_mask(tmp_path, "a/x.jpg")
+    assert read is not None and images.read_mask(tmp_path, "b.jpg") is None
+    xy = np.array([[19, 5], [20, 5], [39.4, 29.4], [-0.4, 0]], np.float32)
+    assert images.keep_inside(read, xy, (40, 30)).tolist() == [False, True, True, False]
+    doubled = images.keep_inside(read, 2 * xy, (80, 60))
+    assert doubled.tolist() == [False, True, True, False]

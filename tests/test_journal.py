@@ -1,0 +1,144 @@
+"""A journaled file holds all of a commit or nothing of it, wherever it is cut."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfm_features.errors import BusyStore, OutputError
+from sfm_features.journal import JournaledFile, journal_path, recover
+
+
+class Killed(BaseException):
+    """Stands for the process ending between two system calls."""
+
+
+def write_at(file: JournaledFile, offset: int, data: bytes) -> None:
+    file.seek(offset)
+    file.write(memoryview(data))
+
+
+def test_reads_what_was_written_before_and_after_the_commit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    mirror = bytearray()
+    file = JournaledFile(tmp_path / "f")
+    for step in range(300):
+        offset = int(rng.integers(0, len(mirror) + 50))
+        data = rng.bytes(int(rng.integers(1, 90)))
+        mirror.extend(bytes(max(0, offset + len(data) - len(mirror))))
+        mirror[offset : offset + len(data)] = data
+        write_at(file, offset, data)
+        file.seek(0)
+        assert file.read(len(mirror) + 9) == mirror
+        if step % 7 == 0:
+            file.commit()
+            assert (tmp_path / "f").read_bytes() == mirror
+    file.commit()
+    file.close()
+    assert (tmp_path / "f").read_bytes() == mirror
+
+
+def test_closing_without_commit_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"before")
+    file = JournaledFile(path)
+    write_at(file, 0, b"AFTER and more")
+    file.close()
+    assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_kill_at_any_system_call_leaves_old_or_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    """Stop after each write, truncation, sync and deletion of a commit in turn."""
+    old = b"" if is_new else bytes(range(100))
+    outcomes = set()
+    for stop_after in range(60):
+        path = tmp_path / f"{is_new}{stop_after}"
+        path.write_bytes(old)
+        file = JournaledFile(path)
+        write_at(file, 10, b"overwritten inside")
+        write_at(file, 95, b"straddles the old end")
+        write_at(file, 116, b"appended")
+        file.seek(0)
+        new = file.read(1000)
+        calls = 0
+
+        def count(call, stop=stop_after):  # type: ignore[no-untyped-def]
+            def counted(*args, **options):  # type: ignore[no-untyped-def]
+                nonlocal calls
+                calls += 1
+                if calls > stop:
+                    raise Killed
+                return call(*args, **options)
+
+            return counted
+
+        finished = False
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(os, "fsync", count(os.fsync))
+            patch.setattr(Path, "unlink", count(Path.unlink))
+            patch.setattr(Path, "open", count(Path.open))
+            patch.setattr(
+                "sfm_features.journal._write_at",
+                count(
+                    lambda f, o, d: (
+                        f.seek(o),
+                        f.write(bytes(d[: len(d) // 2])),
+                        f.seek(o),
+                        f.write(d),
+                    )
+                ),
+            )
+            file.commit()
+            finished = True
+            raise Killed
+        file.close()
+        recover(path)
+        content = path.read_bytes()
+        assert not journal_path(path).exists()
+        # Bytes beyond the old end do no harm: nothing points to them yet.
+        assert content == new or content[: len(old)] == old
+        outcomes.add(content == new)
+        if finished:
+            break
+    assert outcomes == {True, False}
+
+
+def test_a_cut_journal_is_dropped_and_a_whole_one_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(bytes(50))
+    file = JournaledFile(path)
+    write_at(file, 5, b"hello")
+    written: list[bytes] = []
+    original = Path.unlink
+    Path.unlink = lambda self, missing_ok=False: written.append(self.read_bytes())  # type: ignore[method-assign]
+    try:
+        file.commit()
+    finally:
+        Path.unlink = original  # type: ignore[method-assign]
+    file.close()
+    (journal,) = written
+    for length in range(len(journal) + 1):
+        path.write_bytes(bytes(50))
+        journal_path(path).write_bytes(journal[:length])
+        recover(path)
+        expected = b"hello" if length == len(journal) else bytes(5)
+        assert path.read_bytes()[5:10] == expected, length
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    file = JournaledFile(tmp_path / "f")
+    with pytest.raises(BusyStore, match="another process"):
+        JournaledFile(tmp_path / "f")
+    file.close()
+    JournaledFile(tmp_path / "f").close()
+
+
+def test_an_absent_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="folder does not exist"):
+        JournaledFile(tmp_path / "no" / "f")

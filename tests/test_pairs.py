@@ -1,0 +1,107 @@
+"""Pairing rules on cases whose answer is known, and the text file's hard names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfm_features import pairs
+from sfm_features.errors import InputError, OptionError, PairsError
+from sfm_features.types import Camera, Model, Pose, RegisteredImage
+
+
+def test_exhaustive_is_every_pair_once() -> None:
+    assert pairs.pair_exhaustively("cab") == [("a", "b"), ("a", "c"), ("b", "c")]
+
+
+def test_sequential_steps() -> None:
+    names = [f"{i:03d}" for i in range(40)]
+    steps = {
+        int(b) - int(a) for a, b in pairs.pair_sequentially(names, 4, quadratic=True)
+    }
+    assert steps == {1, 2, 3, 4, 8}
+    linear = pairs.pair_sequentially(names, 4, quadratic=False)
+    assert len(linear) == 39 + 38 + 37 + 36
+    # The order given counts, not the alphabet.
+    assert pairs.pair_sequentially(["b", "a", "c"], 1) == [("a", "b"), ("a", "c")]
+    with pytest.raises(OptionError, match="--overlap 0"):
+        pairs.pair_sequentially(names, 0)
+
+
+def test_by_distance_and_poses() -> None:
+    centres = {
+        name: np.array([x, 0.0, 0])
+        for name, x in zip("abcd", (0, 1, 3, 9), strict=True)
+    }
+    assert pairs.pair_by_distance(centres, 1) == [("a", "b"), ("b", "c"), ("c", "d")]
+    assert pairs.pair_by_distance(centres, 3, max_distance=2.5) == [
+        ("a", "b"),
+        ("b", "c"),
+    ]
+    back = np.diag([-1.0, 1, -1])
+    poses = {
+        name: Pose(turn, -turn @ centres[name])
+        for name, turn in zip("abcd", [np.eye(3), back] * 2, strict=True)
+    }
+    assert pairs.pair_by_poses(poses, 2) == [("a", "c"), ("b", "d")]
+
+
+def test_by_covisibility() -> None:
+    def image(name: str, ids: list[int]) -> RegisteredImage:
+        count = len(ids)
+        return RegisteredImage(
+            name,
+            Camera("PINHOLE", 10, 10, (1, 1, 5, 5)),
+            Pose(np.eye(3), np.zeros(3)),
+            np.zeros((count, 2), np.float32),
+            np.array(ids),
+        )
+
+    model = Model(
+        {
+            "a": image("a", [0, 1, 2, 3, -1]),
+            "b": image("b", [1, 2, 3]),
+            "c": image("c", [3, 4, -1]),
+            "d": image("d", [-1]),
+        },
+        np.zeros((5, 3)),
+        np.zeros((5, 3), np.uint8),
+        np.zeros(5),
+        np.array([1, 2, 2, 3, 1]),
+    )
+    assert pairs.pair_by_covisibility(model, 1) == [("a", "b"), ("a", "c")]
+    assert pairs.pair_by_covisibility(model, 9, min_shared=2) == [("a", "b")]
+
+
+def test_file_keeps_every_name(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    wanted = [("a.jpg", "ü/b.jpg"), ("my photo.jpg", "b.jpg"), ("x y", "z w")]
+    pairs.write_pairs(path, wanted)
+    assert pairs.read_pairs(path) == wanted
+    assert path.read_text(encoding="utf-8").startswith("a.jpg ü/b.jpg\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["pairs.txt"]
+
+
+def test_file_of_another_tool(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text("# by hand\n\na b\r\nb a\na b\nmy photo.jpg b\n")
+    known = ["a", "b", "my photo.jpg"]
+    assert pairs.read_pairs(path, known) == [("a", "b"), ("my photo.jpg", "b")]
+
+
+@pytest.mark.parametrize("line", ["alone", "a a", "three words here"])
+def test_bad_lines_are_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text(f"a b\n{line}\n")
+    with pytest.raises(PairsError, match=r"pairs\.txt, line 2"):
+        pairs.read_pairs(path)
+
+
+def test_absent_and_empty_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        pairs.read_pairs(tmp_path / "no.txt")
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    with pytest.raises(PairsError, match="lists no pair"):
+        pairs.read_pairs(tmp_path / "empty.txt")

@@ -1,0 +1,228 @@
+"""The HDF5 layout: ours read by hloc's rules, hloc's read by ours, damage named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import make_features
+
+from sfm_features.errors import (
+    DamagedStore,
+    InputError,
+    NameCollision,
+    StaleStore,
+    StoreError,
+)
+from sfm_features.store import FeatureStore, MatchStore, refuse_collisions
+from sfm_features.types import Matches
+
+NAMES = ["a.jpg", "day/b c.png", "day/ü/ж.jpg", "night/b_c.png"]
+
+
+# ---- hloc's way of reading, written from its format description
+
+
+def hloc_names(path: Path) -> list[str]:
+    found: list[str] = []
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda _, item: (
+                found.append(item.parent.name.strip("/"))
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
+    return sorted(set(found))
+
+
+def hloc_matches(path: Path, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
+    with h5py.File(path) as file:
+        for first, second, is_back in ((a, b, False), (b, a, True)):
+            key = first.replace("/", "-") + "/" + second.replace("/", "-")
+            if key in file:
+                vector = file[key]["matches0"][()]
+                scores = file[key]["matching_scores0"][()]
+                at = np.where(vector != -1)[0]
+                pairs = np.stack([at, vector[at]], -1)
+                return (pairs[:, ::-1] if is_back else pairs), scores[at]
+    raise KeyError((a, b))
+
+
+def test_hloc_reads_our_features(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    features = {name: make_features(seed=i) for i, name in enumerate(NAMES)}
+    with FeatureStore.append(path, {}) as store:
+        for name, value in features.items():
+            store.write(name, value)
+    assert hloc_names(path) == sorted(NAMES)
+    with h5py.File(path) as file:
+        for name, value in features.items():
+            group = file[name]
+            assert group["keypoints"].dtype == np.float32
+            np.testing.assert_array_equal(group["keypoints"][()], value.keypoints)
+            assert group["keypoints"].attrs["uncertainty"] == 1.5
+            assert group["descriptors"].shape == (32, 50)
+            assert group["descriptors"].dtype == np.float16
+            assert group["image_size"][()].tolist() == [4000, 3000]
+            assert group["image_size"].dtype == np.int64
+
+
+def test_we_read_hloc_features(tmp_path: Path) -> None:
+    path = tmp_path / "hloc.h5"
+    value = make_features()
+    for name, score_key in (("db/1.jpg", "scores"), ("q/2.jpg", "keypoint_scores")):
+        with h5py.File(path, "a", libver="latest") as file:
+            group = file.create_group(name)
+            group["keypoints"] = value.keypoints.astype(np.float16)
+            group["keypoints"].attrs["uncertainty"] = 2.0
+            group["descriptors"] = value.descriptors.T.astype(np.float16)
+            group[score_key] = value.scores.astype(np.float16)
+            group["image_size"] = np.array([4000, 3000])
+    with h5py.File(path, "a") as file:
+        file.create_group("half.jpg")["keypoints"] = value.keypoints
+    with FeatureStore.open(path) as store:
+        assert store.names() == ["db/1.jpg", "q/2.jpg"]
+        assert "half.jpg" not in store
+        read = store.read("q/2.jpg")
+    assert read.keypoints.dtype == np.float32
+    np.testing.assert_allclose(read.keypoints, value.keypoints, atol=1.0)
+    np.testing.assert_allclose(read.descriptors, value.descriptors, atol=1e-3)
+    assert read.uncertainty_px == 2.0
+    assert read.image_size == (4000, 3000)
+
+
+def test_our_matches_are_read_both_ways_by_both(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    indices = np.array([[0, 40_000], [7, 3], [9, 0]], np.int32)
+    matches = Matches(indices, np.array([0.5, 0.25, 1], np.float32))
+    with MatchStore.append(path, {}) as store:
+        store.write(("day/b c.png", "a.jpg"), matches, 10)
+        assert ("a.jpg", "day/b c.png") in store
+        back = store.read(("a.jpg", "day/b c.png"))
+    np.testing.assert_array_equal(back.indices, indices[:, ::-1])
+    pairs, scores = hloc_matches(path, "day/b c.png", "a.jpg")
+    np.testing.assert_array_equal(pairs, indices)
+    np.testing.assert_allclose(scores, matches.scores)
+    assert scores.dtype == np.float16
+    with MatchStore.open(path) as store:
+        assert store.pairs(NAMES) == [("day/b c.png", "a.jpg")]
+        assert store.pairs(["a.jpg"]) == []
+
+
+def test_we_read_hloc_matches_old_and_new(tmp_path: Path) -> None:
+    path = tmp_path / "hloc.h5"
+    vector = np.array([-1, 2, -1, 0], np.int16)
+    with h5py.File(path, "w", libver="latest") as file:
+        for key in ("day-b c.png/a.jpg", "night-b_c.png_a.jpg"):
+            group = file.create_group(key)
+            group["matches0"] = vector
+            group["matching_scores0"] = np.array([0, 0.5, 0, 1], np.float16)
+        file.create_group("a.jpg/day-ü-ж.jpg")["matches0"] = vector.astype(np.float32)
+    with MatchStore.open(path) as store:
+        assert store.pairs(NAMES) == [
+            ("a.jpg", "day/ü/ж.jpg"),
+            ("day/b c.png", "a.jpg"),
+            ("night/b_c.png", "a.jpg"),
+        ]
+        for name in ("day/b c.png", "night/b_c.png"):
+            forward = store.read((name, "a.jpg"))
+            assert forward.indices.tolist() == [[1, 2], [3, 0]]
+            assert forward.scores.tolist() == [0.5, 1]
+            assert store.read(("a.jpg", name)).indices.tolist() == [[2, 1], [0, 3]]
+        assert store.read(("a.jpg", "day/ü/ж.jpg")).scores.tolist() == [1, 1]
+
+
+def test_overflown_16_bit_matches_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        vector = np.array([40_000, -1]).astype(np.int16)
+        file.create_group("a.jpg/b.jpg")["matches0"] = vector
+    with MatchStore.open(path) as store, pytest.raises(StoreError, match="16 bits"):
+        store.read(("a.jpg", "b.jpg"))
+
+
+def test_features_without_keypoints_survive(tmp_path: Path) -> None:
+    with FeatureStore.append(tmp_path / "f.h5", {}) as store:
+        store.write("empty.jpg", make_features(0))
+        read = store.read("empty.jpg")
+    assert len(read) == 0
+    assert read.descriptors.shape == (0, 32)
+
+
+def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    FeatureStore.append(path, {"max_size": 1024, "extractor": "sift"}).close()
+    FeatureStore.append(path, {"extractor": "sift", "max_size": 1024}).close()
+    with pytest.raises(StaleStore, match="max_size = 1024, now asked for 1600"):
+        FeatureStore.append(path, {"max_size": 1600, "extractor": "sift"})
+    with pytest.raises(StoreError, match="holds features, not matches"):
+        MatchStore.open(path)
+
+
+def test_a_half_written_group_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with FeatureStore.append(path, {}) as store:
+        store.write("done.jpg", make_features())
+    with h5py.File(path, "a") as file:
+        file.copy(file["done.jpg"], "half.jpg")
+        del file["half.jpg"].attrs["complete"]
+    with FeatureStore.append(path, {}) as store:
+        assert store.names() == ["done.jpg"]
+        store.write("half.jpg", make_features())
+        assert store.names() == ["done.jpg", "half.jpg"]
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 2_000, 20_000])
+def test_a_cut_file_is_named_with_a_remedy(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "f.h5"
+    with FeatureStore.append(path, {}) as store:
+        for i in range(4):
+            store.write(f"{i}.jpg", make_features(200, seed=i))
+    content = path.read_bytes()
+    assert len(content) > keep
+    path.write_bytes(content[:keep])
+    with pytest.raises(DamagedStore, match=r"f\.h5.*run the same command again"):
+        FeatureStore.open(path)
+    if keep:  # an empty file is one that a kill left before the first commit
+        with pytest.raises(DamagedStore, match="run the same command again"):
+            FeatureStore.append(path, {})
+        assert path.stat().st_size == keep
+
+
+def test_flipped_bytes_never_crash(tmp_path: Path) -> None:
+    """Whatever a bad disk does, the answer is data or our error, not a traceback."""
+    path = tmp_path / "f.h5"
+    with FeatureStore.append(path, {}) as store:
+        for i in range(3):
+            store.write(f"{i}.jpg", make_features(20, seed=i))
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(content)
+        damaged[int(rng.integers(len(content)))] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            with FeatureStore.open(path) as store:
+                for name in store.names():
+                    store.read(name)
+        except StoreError as error:
+            assert "f.h5" in str(error)
+
+
+def test_names_that_collide_are_refused() -> None:
+    refuse_collisions(["a/b.jpg", "a_b.jpg", "a/b.jpg"])
+    with pytest.raises(NameCollision, match=r"'a/b.jpg' and 'a-b.jpg'"):
+        refuse_collisions(["a/b.jpg", "a-b.jpg"])
+
+
+def test_absent_entries_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no\.h5: no such file"):
+        FeatureStore.open(tmp_path / "no.h5")
+    with (
+        FeatureStore.append(tmp_path / "f.h5", {}) as store,
+        pytest.raises(InputError, match=r"no complete features of 'x\.jpg'"),
+    ):
+        store.read("x.jpg")
