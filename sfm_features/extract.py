@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from sfm_features import images as image_files
@@ -218,9 +219,9 @@ def _to_stored_frame(loaded: _Loaded, features: Features, most: int) -> Features
         image_size=loaded.stored_size,
         uncertainty_px=features.uncertainty_px * scale,
     )
-    if loaded.mask is None:
-        return features
-    inside = image_files.keep_inside(loaded.mask, keypoints, loaded.stored_size)
+    inside = np.ones(len(features), bool)
+    if loaded.mask is not None:
+        inside = image_files.keep_inside(loaded.mask, keypoints, loaded.stored_size)
     keep = inside.nonzero()[0][:most]
     return replace(
         features,

@@ -1,0 +1,112 @@
+"""Nearest neighbours against the plain definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_features
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfm_features.errors import OptionError
+from sfm_features.matchers import nearest
+from sfm_features.matchers.nearest import Nearest
+from sfm_features.types import Features
+
+settings.register_profile("offline", deadline=None, database=None, derandomize=True)
+settings.load_profile("offline")
+
+
+def match_by_definition(
+    a: Features, b: Features, ratio: float = 1.0, least: float = -1.0
+) -> set[tuple[int, int]]:
+    """Loop over everything, as one would explain it."""
+    similarity = (a.descriptors.astype(np.float64) @ b.descriptors.T).tolist()
+    found = set()
+    for i, row in enumerate(similarity):
+        j = max(range(len(row)), key=row.__getitem__)
+        column = [similarity[k][j] for k in range(len(a))]
+        second = max((s for k, s in enumerate(row) if k != j), default=None)
+        if row[j] < max(column) or row[j] < least:
+            continue
+        if ratio < 1 and second is not None:
+            distances = [np.sqrt(max(0, 2 - 2 * s)) for s in (row[j], second)]
+            if distances[0] > ratio * distances[1]:
+                continue
+        found.add((i, j))
+    return found
+
+
+@given(
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.integers(0, 999),
+    st.sampled_from([1.0, 0.9, 0.7]),
+    st.sampled_from([-1.0, 0.2]),
+)
+@settings(max_examples=60)
+def test_equals_the_definition(
+    count_a: int, count_b: int, seed: int, ratio: float, least: float
+) -> None:
+    a = make_features(count_a, 16, seed)
+    b = make_features(count_b, 16, seed + 1)
+    matches = Nearest(ratio=ratio, min_similarity=least).match(a, b)
+    found = set(map(tuple, matches.indices.tolist()))
+    assert found == match_by_definition(a, b, ratio, least)
+    expected = (a.descriptors @ b.descriptors.T)[tuple(matches.indices.T)]
+    np.testing.assert_allclose(matches.scores, expected, atol=1e-6)
+    forward = Nearest().match(a, b).indices
+    back = Nearest().match(b, a).indices
+    assert set(map(tuple, forward.tolist())) == {(i, j) for j, i in back.tolist()}
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = make_features(300, 32, 1), make_features(250, 32, 2)
+    whole = Nearest().match(a, b)
+    for elements in (1, 999, 10_000):
+        monkeypatch.setattr(nearest, "_CHUNK_ELEMENTS", elements)
+        parts = Nearest().match(a, b)
+        np.testing.assert_array_equal(whole.indices, parts.indices)
+
+
+def test_identical_rows_stay_one_to_one() -> None:
+    one = make_features(4, 8)
+    twice = Features(
+        np.repeat(one.keypoints, 2, 0),
+        np.repeat(one.descriptors, 2, 0),
+        np.repeat(one.scores, 2),
+        one.image_size,
+    )
+    for a, b in ((twice, one), (one, twice), (twice, twice)):
+        indices = Nearest().match(a, b).indices
+        assert len(indices) == 4
+        assert len(set(indices[:, 0])) == len(set(indices[:, 1])) == 4
+
+
+def test_memory_stays_bounded() -> None:
+    """20,000 x 20,000 similarities would take 1.6 GB at once."""
+    a, b = make_features(20_000, 8, 1), make_features(20_000, 8, 2)
+    largest = 0
+    original = torch.Tensor.__matmul__
+
+    def measured(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        nonlocal largest
+        result: torch.Tensor = original(x, y)
+        largest = max(largest, result.nbytes)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "__matmul__", measured)
+        assert len(Nearest().match(a, b)) > 1000
+    assert 0 < largest <= 8 << 20
+
+
+def test_empty_and_mixed_features() -> None:
+    some, none = make_features(5, 8), make_features(0, 8)
+    for a, b in ((some, none), (none, some), (none, none)):
+        assert Nearest().match(a, b).indices.shape == (0, 2)
+    with pytest.raises(OptionError, match="8 and 16 dimensions"):
+        Nearest().match(some, make_features(5, 16))
+    with pytest.raises(OptionError, match="--ratio 0"):
+        Nearest(ratio=0)

@@ -1,0 +1,147 @@
+"""Extraction over a folder: hostile files, resuming, orientation, masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import make_texture, write_image
+from PIL import Image
+
+from sfm_features import extract as stage
+from sfm_features.errors import ImageError, InputError, NameCollision, StaleStore
+from sfm_features.extract import ExtractOptions, extract
+from sfm_features.store import FeatureStore
+from sfm_features.types import Features, RunOptions
+
+
+def read_all(path: Path) -> dict[str, Features]:
+    with FeatureStore.open(path) as store:
+        return {name: store.read(name) for name in store.names()}
+
+
+def test_folder_to_features(photos: Path, tmp_path: Path) -> None:
+    summary = extract(photos, tmp_path / "f.h5", ExtractOptions(max_keypoints=200))
+    assert (summary.written, summary.reused, summary.skipped) == (6, 0, {})
+    features = read_all(tmp_path / "f.h5")
+    assert sorted(features) == [
+        f"{'ab'[i % 2]}/view {i}.png" for i in (0, 2, 4, 1, 3, 5)
+    ]
+    for value in features.values():
+        assert value.image_size == (240, 200)
+        assert 20 < len(value) <= 200
+        assert (value.keypoints >= 0).all()
+        assert (value.keypoints <= [239, 199]).all()
+
+
+def test_bad_images_are_skipped_counted_and_named(photos: Path, tmp_path: Path) -> None:
+    jpeg = cv2.imencode(".jpg", make_texture((64, 48)))[1].tobytes()
+    (photos / "text.jpg").write_text("not an image")
+    (photos / "cut.jpg").write_bytes(jpeg[:200])
+    (photos / "empty.png").write_bytes(b"")
+    write_image(photos / "one.png", np.zeros((1, 1, 3), np.uint8))
+    write_image(photos / "flat.png", np.full((80, 80, 3), 99, np.uint8))
+    write_image(photos / "long.png", make_texture((20_000, 200)))
+    summary = extract(photos, tmp_path / "f.h5")
+    assert set(summary.skipped) == {"text.jpg", "cut.jpg", "empty.png"}
+    assert "cut off" in summary.skipped["cut.jpg"]
+    assert summary.written == 9
+    features = read_all(tmp_path / "f.h5")
+    assert len(features["one.png"]) == len(features["flat.png"]) == 0
+    assert features["long.png"].image_size == (20_000, 200)
+    assert features["long.png"].keypoints[:, 0].max() > 15_000
+    with pytest.raises(ImageError, match="cut"):
+        extract(photos, tmp_path / "strict.h5", run=RunOptions(strict=True))
+
+
+def test_nothing_decodable_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_text("no")
+    with pytest.raises(InputError, match="none of its 1 images"):
+        extract(tmp_path, tmp_path / "f.h5")
+
+
+def test_colliding_names_are_refused_before_any_work(tmp_path: Path) -> None:
+    for name in ("a/b.png", "a-b.png"):
+        write_image(tmp_path / "i" / name, make_texture((32, 32)))
+    with pytest.raises(NameCollision):
+        extract(tmp_path / "i", tmp_path / "f.h5")
+    assert not (tmp_path / "f.h5").exists()
+
+
+def test_only_what_is_missing_is_extracted(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "f.h5"
+    extract(photos, output)
+    write_image(photos / "new.png", make_texture((100, 90)))
+    summary = extract(photos, output)
+    assert (summary.written, summary.reused) == (1, 6)
+    # With nothing missing the method is not even built.
+    monkeypatch.setattr(stage, "build_extractor", None)
+    assert extract(photos, output).reused == 7
+    with pytest.raises(StaleStore, match="max_keypoints = 2048, now asked for 100"):
+        extract(photos, output, ExtractOptions(max_keypoints=100))
+
+
+def test_same_seed_same_bytes_whatever_the_batch(photos: Path, tmp_path: Path) -> None:
+    contents = set()
+    for batch in (1, 4, 4):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.h5"
+        extract(photos, path, ExtractOptions(batch=batch))
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+
+
+def test_keypoints_are_in_the_frame_of_the_stored_file(tmp_path: Path) -> None:
+    """The same pixels under all eight EXIF orientations give the same positions."""
+    picture = make_texture((200, 150), seed=5)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        (tmp_path / "i").mkdir(exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "i" / f"{orientation}.png", exif=exif)
+    extract(tmp_path / "i", tmp_path / "f.h5", ExtractOptions(max_size=120))
+    features = read_all(tmp_path / "f.h5")
+    plain = features["1.png"]
+    for name, turned in features.items():
+        assert turned.image_size == (200, 150), name
+        gaps = np.linalg.norm(turned.keypoints[:, None] - plain.keypoints, axis=2)
+        assert np.mean(gaps.min(1) < 0.5) > 0.9, name
+        assert abs(np.median(turned.keypoints - plain.keypoints[gaps.argmin(1)])) < 0.05
+
+
+def test_small_copies_give_original_pixels(tmp_path: Path) -> None:
+    picture = make_texture((400, 300), seed=6)
+    write_image(tmp_path / "i" / "x.png", picture)
+    extract(tmp_path / "i", tmp_path / "full.h5", ExtractOptions(max_size=0))
+    extract(tmp_path / "i", tmp_path / "half.h5", ExtractOptions(max_size=200))
+    full = read_all(tmp_path / "full.h5")["x.png"]
+    half = read_all(tmp_path / "half.h5")["x.png"]
+    assert half.image_size == (400, 300)
+    assert half.uncertainty_px == 2 * full.uncertainty_px
+    gaps = np.linalg.norm(half.keypoints[:, None] - full.keypoints, axis=2)
+    close = gaps.min(1) < 1
+    assert close.sum() > 20
+    shift = half.keypoints - full.keypoints[gaps.argmin(1)]
+    assert np.abs(np.median(shift[close], 0)).max() < 0.1
+
+
+def test_masks_remove_keypoints_but_not_their_number(tmp_path: Path) -> None:
+    write_image(tmp_path / "i" / "s" / "x.png", make_texture((400, 300)))
+    write_image(tmp_path / "i" / "y.png", make_texture((400, 300)))
+    mask = np.zeros((300, 400, 3), np.uint8)
+    mask[:, 200:] = 255
+    write_image(tmp_path / "m" / "s" / "x.png.png", mask)
+    options = ExtractOptions(max_keypoints=60, masks=tmp_path / "m")
+    extract(tmp_path / "i", tmp_path / "f.h5", options)
+    features = read_all(tmp_path / "f.h5")
+    assert features["s/x.png"].keypoints[:, 0].min() > 199
+    assert features["y.png"].keypoints[:, 0].min() < 199
+    assert len(features["s/x.png"]) == len(features["y.png"]) == 60
+    assert (np.diff(features["s/x.png"].scores) <= 0).all()
+    with pytest.raises(InputError, match="no such folder of masks"):
+        extract(
+            tmp_path / "i", tmp_path / "g.h5", ExtractOptions(masks=tmp_path / "no")
+        )
