@@ -1,0 +1,54 @@
+"""COLMAP, seen through our types. The only door to pycolmap.
+
+Pixels are shifted by `PIXEL_CENTRE` here, and nowhere above. Callers see paths, numpy
+arrays and our types; no pycolmap object leaves the package.
+"""
+
+from __future__ import annotations
+
+from sfm_features.colmap.cameras import CameraOptions, CameraSharing
+from sfm_features.colmap.database import import_features_and_matches
+from sfm_features.colmap.gps import gps_to_local_metres, read_gps
+from sfm_features.colmap.mapping import MapperName, MapperOptions, run_mapper
+from sfm_features.colmap.models import (
+    covisible_counts,
+    list_models,
+    read_model,
+    write_model,
+)
+from sfm_features.colmap.pose import PoseEstimate, estimate_absolute_pose
+from sfm_features.colmap.running import Cancellation, Cancelled, cancel_on_signals
+from sfm_features.colmap.snapshots import find_snapshot
+from sfm_features.colmap.triangulation import triangulate_model
+from sfm_features.colmap.verification import (
+    VerifiedPair,
+    read_verified,
+    verify_pairs,
+    verify_pairs_by_poses,
+)
+
+__all__ = [
+    "CameraOptions",
+    "CameraSharing",
+    "Cancellation",
+    "Cancelled",
+    "MapperName",
+    "MapperOptions",
+    "PoseEstimate",
+    "VerifiedPair",
+    "cancel_on_signals",
+    "covisible_counts",
+    "estimate_absolute_pose",
+    "find_snapshot",
+    "gps_to_local_metres",
+    "import_features_and_matches",
+    "list_models",
+    "read_gps",
+    "read_model",
+    "read_verified",
+    "run_mapper",
+    "triangulate_model",
+    "verify_pairs",
+    "verify_pairs_by_poses",
+    "write_model",
+]

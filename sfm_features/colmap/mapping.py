@@ -1,0 +1,266 @@
+"""Mapping: from verified matches to models."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import pycolmap
+
+from sfm_features.colmap import snapshots
+from sfm_features.colmap.logs import open_database
+from sfm_features.colmap.running import Cancellation, Cancelled, run_with_progress
+from sfm_features.colmap.verification import require_database
+from sfm_features.errors import InputError, OptionError, ReconstructionError
+
+log = logging.getLogger(__name__)
+
+MapperName: TypeAlias = Literal["incremental", "global", "hierarchical"]
+Models: TypeAlias = Mapping[int, pycolmap.Reconstruction]
+
+_NEVER = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class MapperOptions:
+    """How models are made.
+
+    repeatable: the same seed gives the same files, byte for byte, on one machine; it
+    solves bundle adjustment on one thread (global and hierarchical: everything).
+    snapshot_images: incremental mapping saves itself each time it has registered so
+    many images (0: never). max_runtime_s: it ends early with what it has (0: no limit).
+    """
+
+    mapper: MapperName = "incremental"
+    seed: int = 0
+    num_threads: int = -1
+    repeatable: bool = True
+    min_model_size: int = 3
+    min_matches: int = 15
+    refine_focal_length: bool = True
+    refine_principal_point: bool = False
+    refine_extra_params: bool = True
+    extract_colours: bool = True
+    snapshot_images: int = 100
+    max_runtime_s: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mapper not in get_args(MapperName):
+            raise OptionError(
+                f"mapper: {self.mapper!r} is not one of "
+                f"{', '.join(get_args(MapperName))}"
+            )
+
+
+def run_mapper(
+    database: Path,
+    images_dir: Path,
+    output: Path,
+    options: MapperOptions,
+    cancellation: Cancellation | None = None,
+    resume_from: Path | None = None,
+) -> list[Path]:
+    """Make models, the largest as output/0, and return their folders.
+
+    `output` appears whole or not at all. A cancelled mapping raises Cancelled; it and a
+    killed one can be resumed from `find_snapshot(output)`, incremental mapping only.
+    """
+    require_database(database)
+    if not images_dir.is_dir():
+        raise InputError(f"{images_dir}: no such folder; give the folder of the images")
+    snapshots.refuse_foreign(output)
+    if options.mapper != "incremental":
+        resume_from = None
+    work = snapshots.start_work(output, keep=resume_from)
+    (work / "models").mkdir()
+    run = _Run(database, images_dir, output, options, cancellation or Cancellation())
+    try:
+        models = _MAPPERS[options.mapper](run, resume_from)
+    except Cancelled as error:
+        kept = snapshots.keep_as_snapshot(work / "models", output)
+        kept = kept or snapshots.find_snapshot(output)
+        state = f"what is done is in {kept}" if kept else "nothing was done yet"
+        raise Cancelled(f"mapping stopped on request; {state}") from error
+    return _publish(models, run)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a mapper needs to know."""
+
+    database: Path
+    images_dir: Path
+    output: Path
+    options: MapperOptions
+    cancellation: Cancellation
+
+    @property
+    def models_dir(self) -> Path:
+        return snapshots.work_dir(self.output) / "models"
+
+
+def _map_incrementally(run: _Run, resume_from: Path | None) -> Models:
+    options = _incremental_options(run.options)
+    if run.options.snapshot_images > 0:
+        options.snapshot_path = snapshots.snapshots_dir(run.output)
+        options.snapshot_frames_freq = run.options.snapshot_images
+    registered = 0
+    if resume_from is not None:
+        registered = pycolmap.Reconstruction(resume_from).num_reg_images()
+        log.info("resuming from %s: %d images", resume_from, registered)
+
+    def register(images: int) -> None:
+        nonlocal registered
+        registered += images
+
+    def count() -> int:
+        snapshots.prune_snapshots(run.output)
+        return registered
+
+    def work() -> Models:
+        return pycolmap.incremental_mapping(
+            *(run.database, run.images_dir, run.models_dir, options),
+            input_path=resume_from or "",
+            initial_image_pair_callback=lambda: register(2),
+            next_image_callback=lambda: register(1),
+            cancellation_token=run.cancellation.token,
+        )
+
+    total = _count_images(run.database)
+    return run_with_progress(work, "map images", run.cancellation, total, count)
+
+
+def _map_globally(run: _Run, _: Path | None) -> Models:
+    options = run.options
+    database = _copy_database(run)  # calibration changes its focal lengths and pairs
+    mapper = pycolmap.GlobalPipelineOptions(
+        min_num_matches=options.min_matches,
+        min_model_size=options.min_model_size,
+        num_threads=1 if options.repeatable else options.num_threads,
+        random_seed=options.seed,
+    )
+    adjustment = mapper.mapper.bundle_adjustment
+    adjustment.ceres.use_gpu = mapper.mapper.global_positioning.use_gpu = False
+    adjustment.refine_focal_length = options.refine_focal_length
+    adjustment.refine_principal_point = options.refine_principal_point
+    adjustment.refine_extra_params = options.refine_extra_params
+    guessed = _has_guessed_focal(database)
+
+    def work() -> Models:
+        pycolmap.set_random_seed(options.seed)
+        if guessed:
+            calibration = pycolmap.ViewGraphCalibrationOptions(random_seed=options.seed)
+            if not pycolmap.calibrate_view_graph(database, calibration):
+                log.warning("focal lengths could not be found from the pairs; guessed")
+        return pycolmap.global_mapping(database, run.images_dir, run.models_dir, mapper)
+
+    return _run_uncounted(work, "map images globally", run)
+
+
+def _map_hierarchically(run: _Run, _: Path | None) -> Models:
+    options = run.options
+    mapper = pycolmap.HierarchicalPipelineOptions(num_threads=options.num_threads)
+    mapper.incremental_options = _incremental_options(options)
+    mapper.incremental_options.ba_refine_sensor_from_rig = False  # we make no rigs
+    if options.repeatable:
+        mapper.num_threads = mapper.num_workers = 1
+
+    def work() -> Models:
+        # The clustering takes its random numbers from this thread's generator.
+        pycolmap.set_random_seed(options.seed)
+        return pycolmap.hierarchical_mapping(
+            run.database, run.images_dir, run.models_dir, mapper
+        )
+
+    return _run_uncounted(work, "map clusters", run)
+
+
+_MAPPERS: dict[MapperName, Callable[[_Run, Path | None], Models]] = {
+    "incremental": _map_incrementally,
+    "global": _map_globally,
+    "hierarchical": _map_hierarchically,
+}
+
+
+def _run_uncounted(work: Callable[[], Models], description: str, run: _Run) -> Models:
+    """Run a mapper that COLMAP cannot stop; a cancellation takes effect at its end."""
+    models = run_with_progress(work, description, run.cancellation)
+    if run.cancellation.is_cancelled:
+        log.info("the %s mapper cannot be stopped half-way", run.options.mapper)
+    return models
+
+
+def _incremental_options(options: MapperOptions) -> pycolmap.IncrementalPipelineOptions:
+    made = pycolmap.IncrementalPipelineOptions(
+        min_num_matches=options.min_matches,
+        min_model_size=options.min_model_size,
+        num_threads=options.num_threads,
+        random_seed=options.seed,
+        extract_colors=options.extract_colours,
+        ba_refine_focal_length=options.refine_focal_length,
+        ba_refine_principal_point=options.refine_principal_point,
+        ba_refine_extra_params=options.refine_extra_params,
+        max_runtime_seconds=options.max_runtime_s or -1,
+    )
+    # The clusters of a hierarchy do not pass their seed on to these.
+    made.mapper.random_seed = made.triangulation.random_seed = options.seed
+    if options.repeatable:
+        made.ba_min_num_residuals_for_cpu_multi_threading = _NEVER
+    return made
+
+
+def _publish(models: Models, run: _Run) -> list[Path]:
+    """Write the models, largest first, and put them in place."""
+    if not models:
+        raise ReconstructionError(_explain_failure(run.database))
+    ranked = sorted(
+        models.values(), key=lambda m: (-m.num_reg_images(), -m.num_points3D())
+    )
+    draft = snapshots.work_dir(run.output) / "ranked"
+    for rank, model in enumerate(ranked):
+        (draft / str(rank)).mkdir(parents=True)
+        model.write_binary(draft / str(rank))
+    snapshots.publish(draft, run.output)
+    log.info(
+        "%s: %d models with %s images",
+        *(run.output, len(ranked), ", ".join(str(m.num_reg_images()) for m in ranked)),
+    )
+    return [run.output / str(rank) for rank in range(len(ranked))]
+
+
+def _explain_failure(database: Path) -> str:
+    with open_database(database) as handle:
+        images, pairs = handle.num_images(), handle.num_verified_image_pairs()
+        inliers = handle.num_inlier_matches()
+    per_pair = inliers // pairs if pairs else 0
+    return (
+        f"{database}: no model came out of {images} images, {pairs} verified pairs and "
+        f"{per_pair} inliers a pair; take photographs that overlap more and from "
+        "different places, or give more pairs, or extract more keypoints"
+    )
+
+
+def _count_images(database: Path) -> int:
+    with open_database(database) as handle:
+        return handle.num_images()
+
+
+def _has_guessed_focal(database: Path) -> bool:
+    with open_database(database) as handle:
+        cameras = handle.read_all_cameras()
+    return not all(camera.has_prior_focal_length for camera in cameras)
+
+
+def _copy_database(run: _Run) -> Path:
+    copy = snapshots.work_dir(run.output) / "database.db"
+    with (
+        closing(sqlite3.connect(run.database)) as source,
+        closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
+    return copy

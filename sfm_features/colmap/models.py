@@ -1,0 +1,140 @@
+"""Reading and writing COLMAP models."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+
+from sfm_features.colmap.convert import (
+    from_colmap_camera,
+    from_colmap_pose,
+    to_colmap_camera,
+    to_colmap_pose,
+)
+from sfm_features.colmap.logs import silence
+from sfm_features.colmap.snapshots import MODEL_FILES
+from sfm_features.errors import InputError
+from sfm_features.types import (
+    PIXEL_CENTRE,
+    Camera,
+    Model,
+    Pair,
+    RegisteredImage,
+)
+
+_NO_POINT = np.uint64(2**64 - 1)
+
+
+def list_models(folder: Path) -> list[Path]:
+    """List the models below a folder by number: [folder/0, folder/1, ...]."""
+    found = [path for path in folder.glob("*") if path.name.isdigit()]
+    return sorted(filter(_is_model, found), key=lambda path: int(path.name))
+
+
+def read_model(path: Path) -> Model:
+    """Read a model, binary or text; only registered images are in it."""
+    model = load(path)
+    ids = np.array(sorted(model.point3D_ids()), np.uint64)
+    points = [model.points3D[int(point_id)] for point_id in ids]
+    cameras = {key: from_colmap_camera(camera) for key, camera in model.cameras.items()}
+    images = [model.images[image_id] for image_id in model.reg_image_ids()]
+    return Model(
+        images={
+            image.name: _read_image(image, cameras[image.camera_id], ids)
+            for image in sorted(images, key=lambda image: image.name)
+        },
+        points=np.array([p.xyz for p in points], np.float64).reshape(-1, 3),
+        colours=np.array([p.color for p in points], np.uint8).reshape(-1, 3),
+        errors_px=np.array([p.error for p in points], np.float64),
+        track_lengths=np.array([p.track.length() for p in points], np.int64),
+    )
+
+
+def write_model(model: Model, path: Path) -> None:
+    """Write a model in binary; equal cameras become one, ids follow the names."""
+    made = pycolmap.Reconstruction()
+    camera_ids: dict[Camera, int] = {}
+    tracks: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    for image_id, name in enumerate(sorted(model.images), start=1):
+        image = model.images[name]
+        camera_id = camera_ids.setdefault(image.camera, len(camera_ids) + 1)
+        if camera_id not in made.cameras:
+            made.add_camera_with_trivial_rig(to_colmap_camera(image.camera, camera_id))
+        made.add_image_with_trivial_frame(
+            pycolmap.Image(
+                name=name,
+                keypoints=image.keypoints.astype(np.float64) + PIXEL_CENTRE,
+                camera_id=camera_id,
+                image_id=image_id,
+            ),
+            to_colmap_pose(image.cam_from_world),
+        )
+        for index in np.flatnonzero(image.point_ids >= 0):
+            tracks[int(image.point_ids[index])].append((image_id, int(index)))
+    for row, xyz in enumerate(model.points):
+        elements = [pycolmap.TrackElement(*element) for element in tracks[row]]
+        track = pycolmap.Track(elements=elements)
+        point_id = made.add_point3D(xyz, track, model.colours[row])
+        made.points3D[point_id].error = float(model.errors_px[row])
+    path.mkdir(parents=True, exist_ok=True)
+    made.write_binary(path)
+
+
+def covisible_counts(model: Model) -> dict[Pair, int]:
+    """Count the points that pairs of images share; pairs without any are absent."""
+    viewers: list[list[str]] = [[] for _ in model.points]
+    for name in sorted(model.images):
+        for row in np.unique(model.images[name].point_ids):
+            if row >= 0:
+                viewers[row].append(name)
+    counts: defaultdict[Pair, int] = defaultdict(int)
+    for names in viewers:
+        for pair in combinations(names, 2):
+            counts[pair] += 1
+    return dict(counts)
+
+
+def load(path: Path) -> pycolmap.Reconstruction:
+    """Load COLMAP's own object, or explain why there is none."""
+    if not _is_model(path):
+        raise InputError(
+            f"{path}: not a COLMAP model; give the folder with cameras.bin, images.bin "
+            "and points3D.bin (or .txt), often sparse/0"
+        )
+    silence()
+    try:
+        return pycolmap.Reconstruction(path)
+    except (ValueError, RuntimeError, LookupError, MemoryError) as error:
+        raise InputError(
+            f"{path}: the model is damaged or cut off ({error}); make it again"
+        ) from error
+
+
+def _is_model(path: Path) -> bool:
+    basic = [name for name in MODEL_FILES if name not in ("rigs.bin", "frames.bin")]
+    return any(
+        all((path / name).with_suffix(suffix).is_file() for name in basic)
+        for suffix in (".bin", ".txt")
+    )
+
+
+def _read_image(
+    image: pycolmap.Image, camera: Camera, ids: NDArray[np.uint64]
+) -> RegisteredImage:
+    xy = np.array([(p.x(), p.y()) for p in image.points2D], np.float64).reshape(-1, 2)
+    seen = np.array([p.point3D_id for p in image.points2D], np.uint64)
+    rows = np.full(len(seen), -1, np.int64)
+    is_seen = seen != _NO_POINT
+    rows[is_seen] = np.searchsorted(ids, seen[is_seen])
+    return RegisteredImage(
+        name=image.name,
+        camera=camera,
+        cam_from_world=from_colmap_pose(image.cam_from_world()),
+        keypoints=(xy - PIXEL_CENTRE).astype(np.float32),
+        point_ids=rows,
+    )

@@ -1,0 +1,72 @@
+"""The pose of one image from 2D-3D matches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+
+from sfm_features.colmap.convert import (
+    from_colmap_camera,
+    from_colmap_pose,
+    to_colmap_camera,
+)
+from sfm_features.colmap.logs import silence
+from sfm_features.types import F32, F64, PIXEL_CENTRE, Bool, Camera, Pose
+
+
+@dataclass(frozen=True)
+class PoseEstimate:
+    """A pose, the camera as refined, inliers (N,) bool of the matches it fits.
+
+    covariance (6, 6): of the pose's rotation (3, radians) and translation (3).
+    """
+
+    cam_from_world: Pose
+    camera: Camera
+    inliers: Bool
+    covariance: F64
+
+    @property
+    def num_inliers(self) -> int:
+        """Matches that fit the pose."""
+        return int(self.inliers.sum())
+
+
+def estimate_absolute_pose(
+    xy: F32,
+    points: F64,
+    camera: Camera,
+    max_error_px: float = 12.0,
+    seed: int = 0,
+    estimate_focal: bool = False,
+    refine_extra_params: bool = False,
+) -> PoseEstimate | None:
+    """Estimate where a camera stood from pixels (N, 2) and points (N, 3); None if not.
+
+    `estimate_focal`: the focal length is a guess; it is found along with the pose.
+    """
+    silence()
+    estimation = pycolmap.AbsolutePoseEstimationOptions()
+    estimation.estimate_focal_length = estimate_focal
+    estimation.ransac.max_error = max_error_px
+    estimation.ransac.random_seed = seed
+    refinement = pycolmap.AbsolutePoseRefinementOptions()
+    refinement.refine_focal_length = estimate_focal
+    refinement.refine_extra_params = refine_extra_params
+    refined = to_colmap_camera(camera)
+    found = pycolmap.estimate_and_refine_absolute_pose(
+        np.asarray(xy, np.float64).reshape(-1, 2) + PIXEL_CENTRE,
+        np.asarray(points, np.float64).reshape(-1, 3),
+        *(refined, estimation, refinement),
+        return_covariance=True,
+    )
+    if found is None:
+        return None
+    return PoseEstimate(
+        cam_from_world=from_colmap_pose(found["cam_from_world"]),
+        camera=from_colmap_camera(refined),
+        inliers=np.asarray(found["inlier_mask"], np.bool_),
+        covariance=np.asarray(found["covariance"], np.float64),
+    )

@@ -1,0 +1,127 @@
+"""Running COLMAP's long calls so that they show progress and can be stopped."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Generic, TypeVar
+
+import pycolmap
+from tqdm import tqdm
+
+from sfm_features.colmap.logs import forward_logs
+from sfm_features.errors import SfmError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_TICK_S = 0.1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Cancelled(SfmError):
+    """The work was stopped on request; run it again to go on where it stopped."""
+
+
+class Cancellation:
+    """A request to stop, which any thread or signal handler may make."""
+
+    def __init__(self) -> None:
+        self.token = pycolmap.CancellationToken()
+
+    def cancel(self) -> None:
+        """Ask the running work to stop as soon as it can leave things whole."""
+        self.token.cancel()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.token.is_cancelled
+
+
+@contextmanager
+def cancel_on_signals() -> Iterator[Cancellation]:
+    """Turn the first SIGINT or SIGTERM into a cancellation; a second acts as usual."""
+    cancellation = Cancellation()
+    if threading.current_thread() is not threading.main_thread():
+        yield cancellation  # Python delivers signals to the main thread only
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        restore()
+        log.warning("stopping; what is done is kept (once more: stop at once)")
+        cancellation.cancel()
+
+    for number in _SIGNALS:
+        signal.signal(number, stop)
+    try:
+        yield cancellation
+    finally:
+        restore()
+
+
+def run_with_progress(
+    work: Callable[[], T],
+    description: str,
+    cancellation: Cancellation,
+    total: int | None = None,
+    count: Callable[[], int] | None = None,
+) -> T:
+    """Run `work` in a thread, with a bar that follows `count`.
+
+    Python handles signals only between its own instructions in the main thread, so the
+    main thread must not sit inside COLMAP. Raises Cancelled if COLMAP gave in to it.
+    """
+    job = _Job(work)
+    layout = None if total is not None else "{desc} [{elapsed}]"
+    bar = tqdm(total=total, desc=description, unit="", bar_format=layout)
+    with forward_logs(), bar:
+        job.start()
+        try:
+            while job.is_alive():
+                job.join(_TICK_S)
+                _move(bar, total, count)
+        except BaseException:
+            cancellation.cancel()
+            if total is not None:  # only work that is counted listens to the token
+                job.join()
+            raise
+    return job.result()
+
+
+class _Job(threading.Thread, Generic[T]):
+    """A thread with a result. A daemon, so that a stuck one cannot hold up the exit."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__(daemon=True, name="colmap")
+        self._work = work
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._results.append(self._work())
+        except BaseException as error:  # handed to the waiting thread
+            self._error = error
+
+    def result(self) -> T:
+        if isinstance(self._error, InterruptedError):
+            raise Cancelled("stopped on request") from self._error
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+
+def _move(bar: tqdm, total: int | None, count: Callable[[], int] | None) -> None:
+    if total is not None and count is not None:
+        bar.n = min(count(), total)
+    bar.refresh()

@@ -1,0 +1,204 @@
+"""Geometric verification of matches. It resumes: verified pairs are not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from sfm_features.colmap.logs import open_database
+from sfm_features.colmap.running import Cancellation, run_with_progress
+from sfm_features.errors import InputError
+from sfm_features.types import I32, Pair
+
+log = logging.getLogger(__name__)
+
+_BATCH_PAIRS = 200  # rows are committed a batch at a time: what a kill can lose
+_SETTINGS_TABLE = "sfm_features_verification"
+
+
+@dataclass(frozen=True)
+class VerifiedPair:
+    """Matches that fit one two-view geometry.
+
+    indices (K, 2) i32 of the inliers, the number of matches they were chosen from, and
+    the geometry's name: CALIBRATED, UNCALIBRATED, PLANAR, PANORAMIC, WATERMARK, ...
+    """
+
+    indices: I32
+    num_matches: int
+    configuration: str
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def verify_pairs(
+    database: Path,
+    seed: int = 0,
+    max_error_px: float = 4.0,
+    min_inliers: int = 15,
+    num_threads: int = -1,
+    cancellation: Cancellation | None = None,
+) -> None:
+    """Verify the matches of all pairs by two-view geometry, several at a time.
+
+    Killed or cancelled and run again, it goes on; the rows are the same as without
+    interruption, whatever the number of threads. Other settings start it afresh.
+    Raises Cancelled.
+    """
+    options = _two_view_options(seed, max_error_px, min_inliers)
+    verifier = pycolmap.GeometricVerifierOptions(num_threads=num_threads)
+    settings = {"seed": seed, "max_error_px": max_error_px, "min_inliers": min_inliers}
+    stop = cancellation or Cancellation()
+
+    def verify() -> None:
+        pycolmap.geometric_verification(
+            *(database, verifier, _pairing(), options, stop.token)
+        )
+
+    _verify(database, settings, verify, stop)
+
+
+def verify_pairs_by_poses(
+    database: Path,
+    model_dir: Path,
+    seed: int = 0,
+    max_error_px: float = 4.0,
+    min_inliers: int = 15,
+    num_threads: int = -1,
+    cancellation: Cancellation | None = None,
+) -> None:
+    """Verify matches by the epipolar geometry of a model's poses; resumes as above.
+
+    Raises InputError if images of the database are not in the model.
+    """
+    options = _two_view_options(seed, max_error_px, min_inliers)
+    settings = {
+        "model": _digest(model_dir),
+        "max_error_px": max_error_px,
+        "min_inliers": min_inliers,
+    }
+    stop = cancellation or Cancellation()
+    model = read_matching_model(model_dir, database)
+
+    def verify() -> None:
+        pycolmap.guided_geometric_verification(
+            *(model, database, _pairing(), options, num_threads, stop.token)
+        )
+
+    _verify(database, settings, verify, stop)
+
+
+def read_verified(database: Path) -> dict[Pair, VerifiedPair]:
+    """Read the pairs that passed verification, in the order of their image ids."""
+    require_database(database)
+    with open_database(database) as handle:
+        names = {image.image_id: image.name for image in handle.read_all_images()}
+        num_matches = dict(zip(*handle.read_num_matches(), strict=True))
+        rows = sorted(
+            zip(*handle.read_two_view_geometries(), strict=True),
+            key=lambda row: row[0],
+        )
+    verified = {}
+    for pair_id, geometry in rows:
+        indices = np.asarray(geometry.inlier_matches).astype(np.int32).reshape(-1, 2)
+        if len(indices) == 0:
+            continue
+        first, second = pycolmap.pair_id_to_image_pair(pair_id)
+        name = pycolmap.TwoViewGeometryConfiguration(geometry.config).name
+        count = num_matches.get(pair_id, len(indices))
+        verified[names[first], names[second]] = VerifiedPair(indices, count, name)
+    return verified
+
+
+def require_database(database: Path) -> None:
+    """Raise if there is no database, which COLMAP would create empty."""
+    if not database.is_file():
+        raise InputError(f"{database}: no such database; import features first")
+
+
+def read_matching_model(model_dir: Path, database: Path) -> pycolmap.Reconstruction:
+    """Read a model and give its images the ids that they have in a database."""
+    require_database(database)
+    model = pycolmap.Reconstruction(model_dir)
+    known = {image.name for image in model.images.values()}
+    with open_database(database) as handle:
+        present = {image.name for image in handle.read_all_images()}
+        for missing, home in (
+            (present - known, model_dir),
+            (known - present, database),
+        ):
+            if missing:
+                raise InputError(
+                    f"{home}: has no image {min(missing)} ({len(missing)} such); "
+                    "import the features with this model as the reference"
+                )
+        model.transcribe_image_ids_to_database(handle)
+    return model
+
+
+def _verify(
+    database: Path,
+    settings: Mapping[str, object],
+    verify: Callable[[], None],
+    stop: Cancellation,
+) -> None:
+    require_database(database)
+    _forget_other_settings(database, json.dumps(settings, sort_keys=True))
+    with open_database(database) as reader:
+        # COLMAP's own SQLite: Python's, open in the same process at the same time,
+        # would undo its locks and damage the file.
+        count = reader.num_verified_image_pairs
+        total = reader.num_matched_image_pairs()
+        run_with_progress(verify, "verify pairs", stop, total, count)
+    with open_database(database) as handle:
+        log.info(
+            "%s: %d of %d pairs verified, %d of %d matches",
+            *(database, handle.num_verified_image_pairs(), total),
+            *(handle.num_inlier_matches(), handle.num_matches()),
+        )
+
+
+def _forget_other_settings(database: Path, settings: str) -> None:
+    """Delete what was verified with other settings; COLMAP would keep those rows."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {_SETTINGS_TABLE} (settings TEXT NOT NULL)"
+        )
+        rows = connection.execute(f"SELECT settings FROM {_SETTINGS_TABLE}").fetchall()
+        if rows == [(settings,)]:
+            return
+        connection.execute("DELETE FROM two_view_geometries")
+        connection.execute(f"DELETE FROM {_SETTINGS_TABLE}")
+        connection.execute(f"INSERT INTO {_SETTINGS_TABLE} VALUES (?)", (settings,))
+
+
+def _two_view_options(
+    seed: int, max_error_px: float, min_inliers: int
+) -> pycolmap.TwoViewGeometryOptions:
+    options = pycolmap.TwoViewGeometryOptions(min_num_inliers=min_inliers)
+    options.ransac.max_error = max_error_px
+    options.ransac.random_seed = seed
+    return options
+
+
+def _pairing() -> pycolmap.ExistingMatchedPairingOptions:
+    return pycolmap.ExistingMatchedPairingOptions(batch_size=_BATCH_PAIRS)
+
+
+def _digest(model_dir: Path) -> str:
+    """Return a hash of a model's files."""
+    digest = hashlib.sha256()
+    for path in sorted(model_dir.glob("*")):
+        if path.suffix in (".bin", ".txt"):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
