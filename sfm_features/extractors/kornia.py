@@ -87,7 +87,7 @@ class XFeat(KorniaExtractor):
             urls=(kornia.feature.XFeat.weights_url,),
         ),
     )
-    # kornia would shrink other sizes and shift the keypoints by up to half a step.
+    # kornia would shrink other sizes and shift the keypoints by up to half a pixel.
     multiple_px = 32
     smallest_side_px = 32
 
