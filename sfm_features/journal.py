@@ -73,7 +73,8 @@ class JournaledFile(io.RawIOBase):
         self._position = 0
         self._extents: list[tuple[int, bytearray]] = []
         with explain_os_errors(path):
-            path.touch()
+            if not path.exists():
+                path.touch()  # on a file that is there it would change the time
             self._file = path.open("r+b", buffering=0)
             try:
                 _lock(self._file, path)
@@ -95,11 +96,14 @@ class JournaledFile(io.RawIOBase):
 
     def commit(self) -> None:
         """Make everything written so far permanent, or nothing of it."""
-        if not self._extents and self._size == self._committed_size:
+        # HDF5 rewrites unchanged headers on every close: that is no change.
+        changes = [extent for extent in self._extents if not self._is_stored(*extent)]
+        self._extents.clear()
+        if not changes and self._size == self._committed_size:
             return
         with explain_os_errors(self._path):
             overwrites = []
-            for offset, data in self._extents:
+            for offset, data in changes:
                 # Half of a first commit would be a broken file: journal all of it.
                 if offset < self._committed_size or self.is_new:
                     overwrites.append((offset, data))
@@ -110,8 +114,13 @@ class JournaledFile(io.RawIOBase):
             _write_journal(journal, self._size, overwrites)
             _apply(self._file, self._size, overwrites)
             journal.unlink()
-        self._extents.clear()
         self._committed_size = self._size
+
+    def _is_stored(self, offset: int, data: bytearray) -> bool:
+        if offset + len(data) > self._committed_size:
+            return False
+        self._file.seek(offset)
+        return self._file.read(len(data)) == data
 
     def close(self) -> None:
         """Close without committing; what was not committed is dropped."""

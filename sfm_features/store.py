@@ -215,7 +215,6 @@ class FeatureStore(_Store):
             group = self._file[name]
             keypoints = group["keypoints"]
             scores = group.get("scores", group.get("keypoint_scores"))
-            width, height = (int(side) for side in group["image_size"][()])
             descriptors = _rows(group["descriptors"][()])
             if len(descriptors) != len(keypoints):
                 raise ValueError(f"{name}: keypoints and descriptors differ in number")
@@ -225,7 +224,7 @@ class FeatureStore(_Store):
                 scores=np.ones(len(keypoints), np.float32)
                 if scores is None
                 else scores[()].astype(np.float32).ravel(),
-                image_size=(width, height),
+                image_size=self.read_size(name),
                 uncertainty_px=float(keypoints.attrs.get("uncertainty", 1.0)),
             )
 
@@ -234,6 +233,12 @@ class FeatureStore(_Store):
         with _explain_damage(self.path):
             keypoints: F32 = self._file[name]["keypoints"][()].astype(np.float32)
         return keypoints[:, :2]
+
+    def read_size(self, name: str) -> tuple[int, int]:
+        """Read only the width and height of one image."""
+        with _explain_damage(self.path):
+            width, height = (int(side) for side in self._file[name]["image_size"][()])
+        return width, height
 
     def write(self, name: str, features: Features) -> None:
         """Write the features of one image; they are permanent after the next commit."""

@@ -19,8 +19,8 @@ LEVELS = [
     ["extractors", "matchers"],
     ["registry"],
     ["scenes", "pairs"],
-    ["extract", "match", "retrieve", "report"],
-    ["reconstruct", "localize"],
+    ["extract", "match", "retrieve", "workspace", "summary", "report"],
+    ["reconstruct", "triangulate", "localize"],
     ["training"],
     ["cli", "__main__"],
 ]

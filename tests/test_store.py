@@ -162,6 +162,20 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
         MatchStore.open(path)
 
 
+def test_reopening_leaves_the_file_alone(tmp_path: Path) -> None:
+    """Its time of change tells later stages whether they are out of date."""
+    path = tmp_path / "f.h5"
+    with FeatureStore.append(path, {}) as store:
+        store.write("a.jpg", make_features())
+    before = path.stat()
+    with FeatureStore.append(path, {}) as store:
+        assert store.names() == ["a.jpg"]
+    with FeatureStore.open(path) as store:
+        store.read("a.jpg")
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert path.stat().st_size == before.st_size
+
+
 def test_a_half_written_group_does_not_count(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     with FeatureStore.append(path, {}) as store:

@@ -1,0 +1,133 @@
+"""What came out of a reconstruction, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from sfm_features.types import Model, Pair
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A model in numbers."""
+
+    folder: str
+    registered: int
+    points: int
+    mean_track_length: float
+    mean_error_px: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Models (largest first), what was left out and why, seconds by stage.
+
+    `skipped` are images that could not be decoded, `unregistered` those that are not
+    in the largest model.
+    """
+
+    images: int
+    models: Sequence[ModelSummary]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    unregistered: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def to_text(self) -> str:
+        """Say it in lines."""
+        lines = [_describe_model(self.models[0], self.images)] if self.models else []
+        lines += [
+            f"also {m.folder}: {m.registered} images, {m.points} points"
+            for m in self.models[1:]
+        ]
+        for title, reasons in (
+            ("could not be read", self.skipped),
+            ("not registered", self.unregistered),
+        ):
+            if reasons:
+                lines.append(f"{len(reasons)} images {title}:")
+                lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
+        stages = ", ".join(f"{stage} {s:.1f}" for stage, s in self.seconds.items())
+        lines.append(f"seconds: {stages}, in all {sum(self.seconds.values()):.1f}")
+        return "\n".join(lines)
+
+    def write(self, folder: Path) -> None:
+        """Write summary.txt and summary.json."""
+        (folder / "summary.txt").write_text(self.to_text() + "\n", encoding="utf-8")
+        content = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        (folder / "summary.json").write_text(content + "\n", encoding="utf-8")
+
+
+def summarize_model(model: Model, folder: str) -> ModelSummary:
+    """Put a model in numbers."""
+    return ModelSummary(
+        folder,
+        len(model.images),
+        len(model.points),
+        round(model.mean_track_length, 3),
+        round(model.mean_error_px, 4),
+    )
+
+
+def explain_unregistered(
+    keypoint_counts: Mapping[str, int],
+    paired: Collection[Pair],
+    verified: Mapping[Pair, int],
+    models: Sequence[Model],
+) -> dict[str, str]:
+    """Say why each image that is not in the largest model is not.
+
+    verified counts the matches of a pair that passed verification.
+    """
+    home: dict[str, int] = {}
+    for rank, model in enumerate(models):
+        for name in model.images:
+            home.setdefault(name, rank)
+    partnered = {name for pair in paired for name in pair}
+    reasons = {}
+    for name, count in keypoint_counts.items():
+        if home.get(name) != 0:
+            reasons[name] = _explain(name, count, name in partnered, verified, home)
+    return reasons
+
+
+def _explain(
+    name: str,
+    count: int,
+    has_partner: bool,
+    verified: Mapping[Pair, int],
+    home: Mapping[str, int],
+) -> str:
+    if name in home:
+        return f"is in another model, sparse/{home[name]}; it shares too little with it"
+    if count == 0:
+        return "has no keypoints; is it blank, or covered by its mask?"
+    if not has_partner:
+        return "was not paired with any image; give it pairs"
+    inliers = [n for pair, n in verified.items() if name in pair]
+    if not inliers:
+        return (
+            f"has {count} keypoints but no verified pair; it shows something else, or "
+            "from too far apart"
+        )
+    to_model = [
+        n
+        for pair, n in verified.items()
+        if name in pair and any(home.get(other) == 0 for other in pair)
+    ]
+    if not to_model:
+        return f"has {len(inliers)} verified pairs, none with an image of the model"
+    return (
+        f"shares only {max(to_model)} verified matches with the model; take another "
+        "picture between it and its neighbours"
+    )
+
+
+def _describe_model(model: ModelSummary, images: int) -> str:
+    return (
+        f"{model.folder}: {model.registered} of {images} images registered, "
+        f"{model.points} points, mean track length {model.mean_track_length:.2f}, "
+        f"mean reprojection error {model.mean_error_px:.2f} px"
+    )

@@ -1,0 +1,129 @@
+"""An output folder: where its files lie and which of them are still good.
+
+A stage's product carries a stamp, a digest of all it was made from. On the next run
+it is kept if the stamp still fits, and made again if not, as `make` would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfm_features import colmap
+from sfm_features.journal import explain_os_errors
+from sfm_features.store import FeatureStore, MatchStore
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The files of an output folder."""
+
+    root: Path
+
+    @property
+    def features(self) -> Path:
+        return self.root / "features.h5"
+
+    @property
+    def pairs(self) -> Path:
+        return self.root / "pairs.txt"
+
+    @property
+    def matches(self) -> Path:
+        return self.root / "matches.h5"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "database.db"
+
+    @property
+    def sparse(self) -> Path:
+        return self.root / "sparse"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    def create(self) -> None:
+        """Make the folder."""
+        with explain_os_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+
+
+class Stopwatch:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Measure what happens inside a `with`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+def digest(*parts: object) -> str:
+    """Digest values whose repr says everything: options, numbers, strings."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def file_state(path: Path) -> tuple[str, int, int]:
+    """Tell a file's state as `make` does: by its size and time of change."""
+    status = path.stat()
+    return str(path.resolve()), status.st_size, status.st_mtime_ns
+
+
+def has_stamp(product: Path, stamp: str) -> bool:
+    """Whether a product was made from what the stamp says."""
+    path = _stamp_path(product)
+    return path.is_file() and path.read_text() == stamp
+
+
+def write_stamp(product: Path, stamp: str) -> None:
+    """Stamp a product; only now does it count as done."""
+    path = _stamp_path(product)
+    with explain_os_errors(path):
+        path.write_text(stamp)
+
+
+def forget_stamp(product: Path) -> None:
+    """Unstamp a product before it is made again."""
+    _stamp_path(product).unlink(missing_ok=True)
+
+
+def import_database(
+    workspace: Workspace,
+    images: Path,
+    features: Path,
+    matches: Path,
+    cameras: colmap.CameraOptions,
+    reference: Path | None = None,
+) -> str:
+    """Make the database from features and matches if need be; return its stamp."""
+    stamp = digest(file_state(features), file_state(matches), cameras, reference)
+    if workspace.database.exists() and has_stamp(workspace.database, stamp):
+        return stamp
+    forget_stamp(workspace.database)
+    with FeatureStore.open(features) as f, MatchStore.open(matches) as m:
+        names = f.names()
+        colmap.import_features_and_matches(
+            workspace.database,
+            images,
+            names,
+            cameras,
+            ((name, f.read_keypoints(name), f.read_size(name)) for name in names),
+            ((pair, m.read(pair)) for pair in m.pairs(names)),
+            reference,
+        )
+    write_stamp(workspace.database, stamp)
+    return stamp
+
+
+def _stamp_path(product: Path) -> Path:
+    return product.with_name(f".{product.name}.stamp")
