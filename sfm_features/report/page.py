@@ -1,0 +1,245 @@
+"""Put the report together and write it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from sfm_features.errors import ImageError, MissingExtra, OutputError
+from sfm_features.report import facts, pictures, scene
+from sfm_features.report.data import ReportData
+from sfm_features.report.facts import ViewGraph
+from sfm_features.report.pictures import Picture
+from sfm_features.types import I32, Bool, Pair
+
+logger = logging.getLogger(__name__)
+
+MAX_THUMBNAILS = 60
+_THUMBNAIL_PX = 480
+_PAIR_PX = 560
+_PAIRS_SHOWN = 4
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Thumbnail:
+    """An image of the overview; picture is None where the file cannot be decoded."""
+
+    name: str
+    picture: Picture | None
+    orientation: int
+    keypoints: int
+    triangulated: int
+
+
+@dataclass(frozen=True)
+class _DrawnPair:
+    """A verified pair with its lines; picture is None if an image is gone."""
+
+    names: Pair
+    picture: Picture | None
+    verified: int
+    matches: int | None
+
+
+def write_report(output: Path, data: ReportData) -> Path:
+    """Write the report of a reconstruction as one HTML file and return its path."""
+    render = _load_renderer()
+    graph = facts.build_view_graph(data)
+    best, worst = _choose_pairs(data, graph)
+    names = _choose_names(data)
+    with tqdm(total=len(names) + len(best + worst), desc="report", unit="image") as bar:
+        thumbnails = _in_threads(lambda n: _draw_thumbnail(data, n), names, bar)
+        drawn = _in_threads(lambda p: _draw_pair(data, p), best + worst, bar)
+    page = render(
+        **_describe(data, graph),
+        thumbnails=thumbnails,
+        shape=_measure_shape(thumbnails),
+        best=drawn[: len(best)],
+        worst=drawn[len(best) :],
+        plots=_plot(data, graph, {t.name: t.orientation for t in thumbnails}),
+    )
+    _write(output, page)
+    logger.info("report: %s (%.1f MB)", output, len(page) / 1e6)
+    return output
+
+
+def _load_renderer() -> Callable[..., str]:
+    """Return a function from the page's values to the page."""
+    try:
+        import jinja2
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise MissingExtra(
+            f"the report needs {error.name}, which is not installed; "
+            "pip install 'sfm-features[report]'"
+        ) from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sfm_features"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["seconds"] = _format_seconds
+    template = environment.get_template("report.html.j2")
+
+    return functools.partial(template.render, plotly=get_plotlyjs())
+
+
+def _describe(data: ReportData, graph: ViewGraph) -> dict[str, Any]:
+    """Gather what the page says in words and numbers."""
+    return {
+        "title": data.title or _name_folder(data.images.resolve()),
+        "made": datetime.now().astimezone(),
+        "data": data,
+        "graph": graph,
+        "total": len(data.names),
+        "absences": facts.explain_absences(data, graph),
+        "failure": [] if data.model else facts.explain_failure(data, graph),
+        "most_edges": scene.MAX_EDGES,
+        "most_lines": (pictures.MAX_LINES, pictures.MAX_REJECTED),
+        "options": facts.group_options(data.options),
+        "versions": facts.list_versions(),
+    }
+
+
+def _plot(
+    data: ReportData, graph: ViewGraph, orientations: dict[str, int]
+) -> dict[str, Any]:
+    """Gather what the page's script draws."""
+    plots: dict[str, Any] = {"scene": None, "graph": scene.arrange_graph(data, graph)}
+    if data.model and data.model.images:
+        plots["scene"] = scene.arrange_scene(data.model, orientations)
+        plots["tracks"] = facts.count_track_lengths(data.model.track_lengths)
+        plots["errors"] = facts.count_errors(data.model.errors_px)
+    return plots
+
+
+def _choose_names(data: ReportData) -> list[str]:
+    """Choose the images to show: those outside the model first, the rest evenly."""
+    names = [name for name in data.names if name not in data.skipped]
+    if len(names) <= MAX_THUMBNAILS:
+        return names
+    outside = [name for name in names if name not in data.registered]
+    shown = _choose_evenly(outside, MAX_THUMBNAILS // 3)
+    rest = [name for name in names if name not in set(outside)] or names
+    rest = [name for name in rest if name not in set(shown)]
+    return sorted(shown + _choose_evenly(rest, MAX_THUMBNAILS - len(shown)))
+
+
+def _choose_evenly(names: Sequence[str], most: int) -> list[str]:
+    count = min(most, len(names))
+    rows = np.linspace(0, len(names) - 1, count).round().astype(int)
+    return [names[row] for row in rows]
+
+
+def _choose_pairs(data: ReportData, graph: ViewGraph) -> tuple[list[Pair], list[Pair]]:
+    """Choose the pairs with most verified matches and those with fewest.
+
+    Where none was verified, the pairs with most matches stand in for the best.
+    """
+    ranked = graph.strongest_first
+    if not ranked:
+        counts = {pair: len(data.matches[pair]) for pair in data.matches}
+        ranked = sorted(counts, key=lambda pair: (-counts[pair], pair))
+        return [pair for pair in ranked[:_PAIRS_SHOWN] if counts[pair]], []
+    best = ranked[:_PAIRS_SHOWN]
+    return best, ranked[_PAIRS_SHOWN:][-_PAIRS_SHOWN:][::-1]
+
+
+def _draw_thumbnail(data: ReportData, name: str) -> _Thumbnail:
+    xy = data.keypoints.get(name, np.zeros((0, 2), np.float32))
+    seen: Bool = np.zeros(len(xy), np.bool_)
+    if data.model and name in data.model.images:
+        image = data.model.images[name]
+        xy, seen = image.keypoints, image.point_ids >= 0
+    picture, orientation = None, 1
+    try:
+        upright = pictures.load_upright(data.images / name, _THUMBNAIL_PX)
+        orientation = upright.orientation
+        picture = pictures.draw_keypoints(upright, xy, seen if data.model else None)
+    except ImageError as error:
+        logger.warning("report: %s", error)
+    return _Thumbnail(name, picture, orientation, len(xy), int(seen.sum()))
+
+
+def _draw_pair(data: ReportData, pair: Pair) -> _DrawnPair:
+    inliers = data.verified.get(pair, np.zeros((0, 2), np.int32))
+    matches = _look_up(data.matches, pair)
+    picture = None
+    try:
+        a, b = (pictures.load_upright(data.images / name, _PAIR_PX) for name in pair)
+        keypoints = data.keypoints[pair[0]], data.keypoints[pair[1]]
+        lines = pictures.split_matches(
+            keypoints, inliers, inliers if matches is None else matches
+        )
+        picture = pictures.draw_pair(a, b, *lines)
+    except ImageError as error:
+        logger.warning("report: %s", error)
+    known = None if matches is None else len(matches)
+    return _DrawnPair(pair, picture, len(inliers), known)
+
+
+def _look_up(pairs: Mapping[Pair, I32], pair: Pair) -> I32 | None:
+    """Find a pair's indices (K, 2), whichever way round it is stored."""
+    if pair in pairs:
+        return pairs[pair]
+    turned = pair[1], pair[0]
+    return pairs[turned][:, ::-1] if turned in pairs else None
+
+
+def _name_folder(folder: Path) -> str:
+    """Name the images' folder, or what holds it where it is just `images`."""
+    plain = folder.name.lower() in ("images", "photos", "")
+    return (folder.parent.name if plain else folder.name) or folder.name or "Images"
+
+
+def _measure_shape(thumbnails: Sequence[_Thumbnail]) -> float:
+    """Return the width of most pictures over their height, within reason."""
+    shapes = [t.picture.width / t.picture.height for t in thumbnails if t.picture]
+    return float(np.clip(np.median(shapes), 0.75, 2)) if shapes else 4 / 3
+
+
+def _in_threads(
+    draw: Callable[[Item], Result], items: Iterable[Item], bar: Any
+) -> list[Result]:
+    results = []
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for result in pool.map(draw, items):
+            results.append(result)
+            bar.update()
+    return results
+
+
+def _format_seconds(seconds: float) -> str:
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _write(output: Path, page: str) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(page, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise OutputError(
+            f"{output}: cannot be written ({error.strerror}); "
+            "free some space or choose another --output"
+        ) from error
