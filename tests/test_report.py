@@ -125,7 +125,7 @@ def data(tmp_path: Path) -> ReportData:
 
 
 def read_page(data: ReportData) -> Page:
-    path = write_report(data.images.parent / "out" / "report.html", data)
+    path = write_report(data.images.parent / "report.html", data)
     return Page(path.read_text(encoding="utf-8"))
 
 
@@ -172,6 +172,8 @@ def test_absences_have_their_reasons(data: ReportData) -> None:
     reasons = facts.explain_absences(smaller, graph)
     assert reasons[NAMES[3]] == "only 29 verified matches, 17 in the best pair"
     assert reasons[OTHER] == "verified only with images that are not registered either"
+    told = replace(data, unregistered={LONER: "is a picture of the sea"})
+    assert facts.explain_absences(told, graph)[LONER] == "is a picture of the sea"
     text = read_page(data).text
     assert f"{LONER} no verified pair" in text
     assert f"{BROKEN} is cut off before its end" in text
@@ -179,7 +181,7 @@ def test_absences_have_their_reasons(data: ReportData) -> None:
 
 def test_names_cannot_break_the_page(data: ReportData) -> None:
     report = read_page(data)
-    source = (data.images.parent / "out/report.html").read_text(encoding="utf-8")
+    source = (data.images.parent / "report.html").read_text(encoding="utf-8")
     for name in NAMES:
         assert name in report.text
         assert name in report.plots["graph"]["names"]
@@ -394,9 +396,8 @@ def test_missing_extra_has_its_remedy(
 
 
 def test_page_that_cannot_be_written_is_an_output_error(data: ReportData) -> None:
-    (data.images.parent / "out").write_text("a file where a folder should be")
     with pytest.raises(OutputError, match=r"report\.html"):
-        read_page(data)
+        write_report(data.images / "absent" / "report.html", data)
 
 
 def test_seconds_are_written_for_people() -> None:

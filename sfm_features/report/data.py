@@ -33,6 +33,8 @@ class ReportData:
     """Names of the images of each other model."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Images that could not be used, with the reason."""
+    unregistered: Mapping[str, str] = field(default_factory=dict)
+    """Why images are not in the model; the report finds words for those not named."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """What each stage took, in the order of the stages."""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -66,7 +66,7 @@ def explain_absences(data: ReportData, graph: ViewGraph) -> dict[str, str]:
     """Say for each image outside the model why it is not in, unless it was skipped."""
     missing = [name for name in data.names if name not in data.registered]
     return {
-        name: _explain_absence(name, data, graph)
+        name: data.unregistered.get(name) or _explain_absence(name, data, graph)
         for name in missing
         if name not in data.skipped
     }

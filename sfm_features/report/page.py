@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from sfm_features.errors import ImageError, MissingExtra, OutputError
+from sfm_features.errors import ImageError, MissingExtra
+from sfm_features.journal import explain_os_errors
 from sfm_features.report import facts, pictures, scene
 from sfm_features.report.data import ReportData
 from sfm_features.report.facts import ViewGraph
@@ -71,7 +72,9 @@ def write_report(output: Path, data: ReportData) -> Path:
         worst=drawn[len(best) :],
         plots=_plot(data, graph, {t.name: t.orientation for t in thumbnails}),
     )
-    _write(output, page)
+    with explain_os_errors(output):
+        # Names of files need not be valid text.
+        output.write_text(page, encoding="utf-8", errors="replace")
     logger.info("report: %s (%.1f MB)", output, len(page) / 1e6)
     return output
 
@@ -232,14 +235,3 @@ def _format_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _write(output: Path, page: str) -> None:
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise OutputError(
-            f"{output}: cannot be written ({error.strerror}); "
-            "free some space or choose another --output"
-        ) from error

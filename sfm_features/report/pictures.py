@@ -14,7 +14,7 @@ from sfm_features.types import F32, I32, U8, Bool, undo_resize
 
 SEEN = (74, 222, 128)
 UNSEEN = (255, 120, 104)
-FOUND = (125, 200, 255)
+FOUND = (255, 212, 64)
 _GROUND = (22, 24, 28)
 _QUALITY = 80
 _GAP = 6

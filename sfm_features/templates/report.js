@@ -55,7 +55,7 @@
       { type: "mesh3d", hoverinfo: "skip", ...xyz(faces), i: corner[0], j: corner[1],
         k: corner[2], color: "#ffab4a", opacity: 0.18 },
       { type: "scatter3d", mode: "markers", ...xyz(spots),
-        marker: { size: 5, color: "#ffab4a", line: { width: 0 } },
+        marker: { size: scene.names.length > 60 ? 2.5 : 4.5, color: "#ffab4a", line: { width: 0 } },
         text: scene.names.map((name, i) =>
           `<b>${escape(name)}</b><br>${plural(scene.triangulated[i], "point", "points")}`),
         hovertemplate: "%{text}<extra></extra>" },
@@ -150,7 +150,7 @@
       marker: { color: colour("--bar"), line: { width: 0 } } }],
     { ...themed(), bargap: 0.12, margin: { l: 52, r: 8, t: 10, b: 26 },
       xaxis: { ...grid, showgrid: false, ...x },
-      yaxis: { ...grid, tickformat: ",d", rangemode: "tozero" } },
+      yaxis: { ...grid, tickformat: ",d", automargin: true, rangemode: "tozero" } },
     { ...config, displayModeBar: false });
   }
 
