@@ -20,6 +20,7 @@ MAX_EDGES = 3_000
 # A frustum's size, as a share of the distance to the next camera and of the scene.
 _FRUSTUM_OF_GAP, _FRUSTUM_OF_SCENE = 0.45, 0.06
 _WIDEST_TANGENT = 1.2
+_DARKEST = 44
 _SPREAD_HEADINGS = 0.05
 
 
@@ -100,7 +101,9 @@ def _brighten(colours: U8) -> U8:
         return np.full_like(colours, 200)
     middle = float(np.clip(np.median(colours.max(axis=1)) / 255, 0.01, 0.99))
     gamma = np.clip(np.log(0.65) / np.log(middle), 0.5, 1)
-    bright: U8 = np.rint(255 * (colours / 255) ** gamma).astype(np.uint8)
+    bright: U8 = np.rint(_DARKEST + (255 - _DARKEST) * (colours / 255) ** gamma).astype(
+        np.uint8
+    )
     return bright
 
 

@@ -130,9 +130,10 @@
       marker: { size: few ? 11 : 7, line: { width: 2, color: colour("--card") },
         color: graph.registered.map((yes) => colour(yes ? "--node" : "--out")) },
       text: graph.names.map((name) => escape(name.split("/").pop().replace(/\.\w+$/, ""))),
-      textposition: place.map((p) => layoutName === "above" ? "top center"
-        : Math.abs(p[0]) < 0.2 ? (p[1] > 0 ? "top center" : "bottom center")
-          : p[0] > 0 ? "middle right" : "middle left"),
+      // Outwards, away from most lines.
+      textposition: place.map(([x, y]) =>
+        Math.abs(x) < 0.4 * Math.abs(y) ? (y > 0 ? "top center" : "bottom center")
+          : x > 0 ? "middle right" : "middle left"),
       textfont: { size: 11, color: colour("--mute") },
       customdata: graph.names.map((name, i) => `<b>${escape(name)}</b><br>` +
         `${plural(graph.partners[i], "verified pair", "verified pairs")}` +
