@@ -27,7 +27,7 @@
     const points = floats(scene.points), rgb = bytes(scene.colours);
     const frusta = floats(scene.frusta);
     // Few points would be lost in the dark, many would run together.
-    const size = scene.shown < 5000 ? 3 : scene.shown < 15000 ? 2.5 : 2;
+    const size = scene.shown < 1500 ? 4 : scene.shown < 5000 ? 3 : scene.shown < 15000 ? 2.5 : 2;
     find("size").value = size;
     const colours = Array.from({ length: rgb.length / 3 }, (_, i) =>
       `rgb(${rgb[3 * i]},${rgb[3 * i + 1]},${rgb[3 * i + 2]})`);
