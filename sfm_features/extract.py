@@ -89,11 +89,16 @@ def extract(
     output: Path,
     options: ExtractOptions = ExtractOptions(),
     run: RunOptions = RunOptions(),
+    names: Sequence[str] | None = None,
 ) -> ExtractSummary:
-    """Extract the features of a folder's images into an HDF5 file, or complete it."""
+    """Extract the features of a folder's images into an HDF5 file, or complete it.
+
+    Without `names` all images of the folder are meant, or those of the image list.
+    """
     options.check()
     start = time.perf_counter()
-    names = image_files.list_images(images, options.image_list)
+    if names is None:
+        names = image_files.list_images(images, options.image_list)
     refuse_collisions(names)
     skipped: dict[str, str] = {}
     with FeatureStore.append(output, describe(options, run)) as store:

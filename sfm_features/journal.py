@@ -71,6 +71,7 @@ class JournaledFile(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._position = 0
+        self._has_failed = False
         self._extents: list[tuple[int, bytearray]] = []
         with explain_os_errors(path):
             if not path.exists():
@@ -95,12 +96,19 @@ class JournaledFile(io.RawIOBase):
         return self._committed_size == 0
 
     def commit(self) -> None:
-        """Make everything written so far permanent, or nothing of it."""
+        """Make everything written so far permanent, or nothing of it.
+
+        After a commit that failed, later ones do nothing: HDF5 believes that the lost
+        writes are on the disk, and what it writes next would not fit what is there.
+        """
+        if self._has_failed:
+            return
         # HDF5 rewrites unchanged headers on every close: that is no change.
         changes = [extent for extent in self._extents if not self._is_stored(*extent)]
         self._extents.clear()
         if not changes and self._size == self._committed_size:
             return
+        self._has_failed = True
         with explain_os_errors(self._path):
             overwrites = []
             for offset, data in changes:
@@ -114,6 +122,7 @@ class JournaledFile(io.RawIOBase):
             _write_journal(journal, self._size, overwrites)
             _apply(self._file, self._size, overwrites)
             journal.unlink()
+        self._has_failed = False
         self._committed_size = self._size
 
     def _is_stored(self, offset: int, data: bytearray) -> bool:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sfm_features import colmap
-from sfm_features.errors import ReconstructionError
+from sfm_features.errors import MissingExtra, ReconstructionError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match
+from sfm_features.metrics import model_errors
 from sfm_features.pairs import (
     pair_exhaustively,
     pair_sequentially,
     read_pairs,
     write_pairs,
 )
+from sfm_features.reporting import report_reconstruction
 from sfm_features.store import FeatureStore, MatchStore
 from sfm_features.summary import Summary, explain_unregistered, summarize_model
-from sfm_features.types import Pair, RunOptions
+from sfm_features.types import Model, Pair, Pose, RunOptions
 from sfm_features.workspace import (
     Stopwatch,
     Workspace,
@@ -30,6 +33,8 @@ from sfm_features.workspace import (
     import_database,
     write_stamp,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class ReconstructOptions:
     """Largest distance from the epipolar line at which a match is an inlier."""
     min_inliers: int = 15
     """Drop pairs with fewer verified matches."""
+    report: bool = True
+    """Write report.html."""
 
 
 def reconstruct(
@@ -61,10 +68,12 @@ def reconstruct(
     cameras: colmap.CameraOptions = colmap.CameraOptions(),
     mapping: colmap.MapperOptions = colmap.MapperOptions(),
     run: RunOptions = RunOptions(),
+    truth: Mapping[str, Pose] | None = None,
 ) -> Summary:
     """Reconstruct a folder of images into OUTPUT/sparse/0, 1, ..., largest first.
 
-    Raises ReconstructionError when no model comes out, with the summary written.
+    True poses are only compared with. Raises ReconstructionError when no model comes
+    out, with the summary and the report written.
     """
     watch, workspace = Stopwatch(), Workspace(output)
     workspace.create()
@@ -84,20 +93,17 @@ def reconstruct(
         with watch.time("import"):
             imported = import_database(workspace, images, features, matches, cameras)
         with watch.time("verify"):
-            colmap.verify_pairs(
-                workspace.database,
-                run.seed,
-                options.verify_error_px,
-                options.min_inliers,
-                cancellation=stop,
-            )
+            verified = _verify(workspace, options, run.seed, imported, stop)
         with watch.time("map"):
-            mapping = replace(mapping, seed=run.seed)
-            made_from = digest(imported, options, mapping)
-            failure = _map(workspace, images, mapping, made_from, stop)
-    summary = _summarize(workspace, features, matches, skipped, watch.seconds)
+            failure = _map(workspace, images, mapping, run.seed, verified, stop)
+    models = [colmap.read_model(path) for path in colmap.list_models(workspace.sparse)]
+    files = features, matches
+    summary = _summarize(workspace, *files, models, skipped, watch.seconds, truth)
     with explain_os_errors(output):
         summary.write(output)
+    if options.report:
+        used = (options, extraction, matching, cameras, mapping, run)
+        _report(workspace, images, *files, models, summary, used)
     if failure is not None:
         raise failure
     return summary
@@ -119,14 +125,32 @@ def _choose_pairs(
     return chosen
 
 
+def _verify(
+    workspace: Workspace,
+    options: ReconstructOptions,
+    seed: int,
+    imported: str,
+    stop: colmap.Cancellation,
+) -> str:
+    """Verify the matches unless it is done; return the stamp."""
+    settings = seed, options.verify_error_px, options.min_inliers
+    product, stamp = workspace.root / "verification", digest(imported, settings)
+    if not has_stamp(product, stamp):
+        colmap.verify_pairs(workspace.database, *settings, cancellation=stop)
+        write_stamp(product, stamp)
+    return stamp
+
+
 def _map(
     workspace: Workspace,
     images: Path,
     options: colmap.MapperOptions,
-    made_from: str,
+    seed: int,
+    verified: str,
     stop: colmap.Cancellation,
 ) -> ReconstructionError | None:
     """Map unless it is done; continue a stopped mapping that was made from the same."""
+    made_from = digest(verified, options, seed)
     sparse, started = workspace.sparse, workspace.root / "mapping"
     if sparse.exists() and has_stamp(sparse, made_from):
         return None
@@ -134,7 +158,9 @@ def _map(
     resume = colmap.find_snapshot(sparse) if has_stamp(started, made_from) else None
     write_stamp(started, made_from)
     try:
-        colmap.run_mapper(workspace.database, images, sparse, options, stop, resume)
+        colmap.run_mapper(
+            workspace.database, images, sparse, options, seed, stop, resume
+        )
     except ReconstructionError as error:
         return error
     write_stamp(sparse, made_from)
@@ -146,25 +172,45 @@ def _summarize(
     workspace: Workspace,
     features: Path,
     matches: Path,
+    models: Sequence[Model],
     skipped: Mapping[str, str],
     seconds: Mapping[str, float],
+    truth: Mapping[str, Pose] | None,
 ) -> Summary:
     with FeatureStore.open(features) as f, MatchStore.open(matches) as m:
         counts = {name: len(f.read_keypoints(name)) for name in f.names()}
         paired = m.pairs(counts)
-    verified = {
-        pair: len(found)
-        for pair, found in colmap.read_verified(workspace.database).items()
-    }
-    folders = colmap.list_models(workspace.sparse)
-    models = [colmap.read_model(folder) for folder in folders]
+    found = colmap.read_verified(workspace.database)
+    verified = {pair: len(inliers) for pair, inliers in found.items()}
+    errors = None
+    if truth is not None and models:
+        poses = {name: image.cam_from_world for name, image in models[0].images.items()}
+        errors = model_errors(poses, truth)
     return Summary(
         len(counts) + len(skipped),
-        [
-            summarize_model(model, f"sparse/{folder.name}")
-            for model, folder in zip(models, folders, strict=True)
-        ],
+        [summarize_model(model, f"sparse/{i}") for i, model in enumerate(models)],
         skipped,
         explain_unregistered(counts, paired, verified, models),
         seconds,
+        errors,
     )
+
+
+def _report(
+    workspace: Workspace,
+    images: Path,
+    features: Path,
+    matches: Path,
+    models: Sequence[Model],
+    summary: Summary,
+    options: Sequence[Any],
+) -> None:
+    named = {type(part).__name__.removesuffix("Options"): part for part in options}
+    try:
+        path = report_reconstruction(
+            workspace, images, features, matches, models, summary, named
+        )
+    except MissingExtra as error:
+        logger.warning("no report: %s", error)
+    else:
+        logger.info("look at %s", path)

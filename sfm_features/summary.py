@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sfm_features.metrics import ModelErrors
 from sfm_features.types import Model, Pair
 
 
@@ -26,7 +27,7 @@ class Summary:
     """Models (largest first), what was left out and why, seconds by stage.
 
     `skipped` are images that could not be decoded, `unregistered` those that are not
-    in the largest model.
+    in the largest model, `errors` its distance from true poses where they are known.
     """
 
     images: int
@@ -34,6 +35,7 @@ class Summary:
     skipped: Mapping[str, str] = field(default_factory=dict)
     unregistered: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    errors: ModelErrors | None = None
 
     def to_text(self) -> str:
         """Say it in lines."""
@@ -42,6 +44,8 @@ class Summary:
             f"also {m.folder}: {m.registered} images, {m.points} points"
             for m in self.models[1:]
         ]
+        if self.errors is not None:
+            lines.append(_describe_errors(self.errors))
         for title, reasons in (
             ("could not be read", self.skipped),
             ("not registered", self.unregistered),
@@ -122,6 +126,14 @@ def _explain(
     return (
         f"shares only {max(to_model)} verified matches with the model; take another "
         "picture between it and its neighbours"
+    )
+
+
+def _describe_errors(errors: ModelErrors) -> str:
+    return (
+        f"against the truth: {errors.registered} of {errors.expected} registered, "
+        f"median camera-centre error {100 * errors.median_centre_share:.4f} % of the "
+        f"diameter, median rotation error {errors.median_rotation_error_deg:.4f} deg"
     )
 
 

@@ -20,8 +20,9 @@ LEVELS = [
     ["registry"],
     ["scenes", "pairs"],
     ["extract", "match", "retrieve", "workspace", "summary", "report"],
+    ["reporting"],
     ["reconstruct", "triangulate", "localize"],
-    ["training"],
+    ["demo", "training"],
     ["cli", "__main__"],
 ]
 DOORS = {"h5py": "store", "pycolmap": "colmap"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -129,6 +130,27 @@ def test_a_cut_journal_is_dropped_and_a_whole_one_replayed(tmp_path: Path) -> No
         recover(path)
         expected = b"hello" if length == len(journal) else bytes(5)
         assert path.read_bytes()[5:10] == expected, length
+
+
+def test_after_a_full_disk_the_file_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"before")
+    file = JournaledFile(path)
+    write_at(file, 0, b"after!")
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr("sfm_features.journal._write_journal", refuse)
+        with pytest.raises(OutputError, match="free some space and run the same"):
+            file.commit()
+    write_at(file, 2, b"xx")  # there is space again, but the first write is lost
+    file.commit()
+    file.close()
+    assert path.read_bytes() == b"before"
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,253 @@
+"""The command `sfm-features`, made from the options of the stages."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import tyro
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from sfm_features import colmap
+from sfm_features import pairs as pairing
+from sfm_features.demo import DemoOptions, run_demo
+from sfm_features.errors import OptionError, SfmError
+from sfm_features.extract import ExtractOptions, extract
+from sfm_features.images import list_images
+from sfm_features.journal import explain_os_errors, journal_path
+from sfm_features.match import MatchOptions, match
+from sfm_features.reconstruct import ReconstructOptions, reconstruct
+from sfm_features.store import FeatureStore
+from sfm_features.triangulate import TriangulateOptions, triangulate
+from sfm_features.types import Pair, RunOptions
+
+logger = logging.getLogger("sfm_features")
+
+Positional: TypeAlias = Annotated[Path, tyro.conf.Positional]
+
+
+def run_extract(
+    images: Positional,
+    output: Path,
+    options: ExtractOptions,
+    run: RunOptions,
+    overwrite: bool = False,
+) -> None:
+    """Extract local features of a folder of images.
+
+    $ sfm-features extract photos --output features.h5 --max-keypoints 4096
+
+    Args:
+        images: Folder of images; subfolders are searched.
+        output: HDF5 file to write or to complete (hloc's layout).
+        overwrite: Start the file anew.
+    """
+    _prepare(output, overwrite)
+    extract(images, output, options, run)
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """Which pairs."""
+
+    images: Path | None = None
+    """Folder whose images are paired; needed for gps."""
+    features: Path | None = None
+    """Feature file whose images are paired."""
+    model: Path | None = None
+    """COLMAP model; needed for poses and covisibility."""
+    overlap: int = 10
+    """Images ahead, for sequential."""
+    linear: bool = False
+    """For sequential: leave out the steps 1, 2, 4, 8 ... further ahead."""
+    neighbours: int = 20
+    """Partners of an image, for gps, poses and covisibility."""
+    max_distance: float = float("inf")
+    """Largest distance, in metres for gps, in the model's unit for poses."""
+    max_angle_deg: float = 60.0
+    """Largest angle between two viewing directions, for poses."""
+
+
+def run_pairs(
+    output: Path,
+    method: Literal["exhaustive", "sequential", "gps", "poses", "covisibility"],
+    options: PairOptions,
+) -> None:
+    """List which images to match.
+
+    $ sfm-features pairs --method sequential --features features.h5 --output pairs.txt
+
+    Args:
+        output: Text file to write, a pair a line.
+        method: Rule that makes the pairs.
+    """
+    chosen = _choose_pairs(method, options)
+    with explain_os_errors(output):
+        pairing.write_pairs(output, chosen)
+    logger.info("%s: %d pairs", output, len(chosen))
+
+
+def run_match(
+    features: Positional,
+    pairs: Path,
+    output: Path,
+    options: MatchOptions,
+    run: RunOptions,
+    overwrite: bool = False,
+) -> None:
+    """Match the features of image pairs.
+
+    $ sfm-features match features.h5 --pairs pairs.txt --output matches.h5
+
+    Args:
+        features: Feature file, ours or hloc's.
+        pairs: Text file of pairs, `name0 name1` a line.
+        output: HDF5 file to write or to complete (hloc's layout).
+        overwrite: Start the file anew.
+    """
+    with FeatureStore.open(features) as store:
+        wanted = pairing.read_pairs(pairs, store.names())
+    _prepare(output, overwrite)
+    match(features, wanted, output, options, run)
+
+
+def run_reconstruct(
+    images: Positional,
+    output: Path,
+    options: ReconstructOptions,
+    extraction: ExtractOptions,
+    matching: MatchOptions,
+    cameras: colmap.CameraOptions,
+    mapping: colmap.MapperOptions,
+    run: RunOptions,
+) -> None:
+    """Reconstruct a folder of images: COLMAP models, a summary and a report.
+
+    $ sfm-features reconstruct photos --output out --camera-sharing single
+
+    Stop it at any time and run the same command again: it continues.
+
+    Args:
+        images: Folder of images; subfolders are searched.
+        output: Folder to write.
+    """
+    summary = reconstruct(
+        images, output, options, extraction, matching, cameras, mapping, run
+    )
+    _say(summary.to_text())
+
+
+def run_triangulate(
+    model: Positional,
+    images: Positional,
+    output: Path,
+    options: TriangulateOptions,
+    extraction: ExtractOptions,
+    matching: MatchOptions,
+    run: RunOptions,
+) -> None:
+    """Triangulate our features with the poses of a model, which stay as they are.
+
+    $ sfm-features triangulate known/sparse photos --output out
+
+    Args:
+        model: COLMAP model with poses; it needs no points.
+        images: Folder of its images.
+        output: Folder to write.
+    """
+    summary = triangulate(model, images, output, options, extraction, matching, run)
+    _say(summary.to_text())
+
+
+def run_demo_command(
+    options: DemoOptions, run: RunOptions, output: Path = Path("demo-output")
+) -> None:
+    """Render a small town, reconstruct it and compare with the truth.
+
+    $ sfm-features demo --output demo-output
+
+    Args:
+        output: Folder to write.
+    """
+    _say(run_demo(output, options, run).to_text())
+    _say(f"look at {output / 'report.html'}")
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "extract": run_extract,
+    "pairs": run_pairs,
+    "match": run_match,
+    "reconstruct": run_reconstruct,
+    "triangulate": run_triangulate,
+    "demo": run_demo_command,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, 2 after a user's mistake, 130 when interrupted."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        with logging_redirect_tqdm():
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                prog="sfm-features",
+                description="Photographs in, COLMAP model out.",
+                args=arguments,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SfmError as error:
+        _say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _say("interrupted; run the same command again to continue")
+        return 130
+    return 0
+
+
+def _choose_pairs(method: str, options: PairOptions) -> list[Pair]:
+    if method in ("poses", "covisibility"):
+        if options.model is None:
+            raise OptionError(f"--method {method}: needs a --model")
+        model = colmap.read_model(options.model)
+        if method == "covisibility":
+            return pairing.pair_by_covisibility(model, options.neighbours)
+        poses = {name: image.cam_from_world for name, image in model.images.items()}
+        return pairing.pair_by_poses(
+            poses, options.neighbours, options.max_distance, options.max_angle_deg
+        )
+    if method == "gps":
+        if options.images is None:
+            raise OptionError("--method gps: needs --images, whose EXIF tells where")
+        names = list_images(options.images)
+        centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
+        return pairing.pair_by_distance(
+            centres, options.neighbours, options.max_distance
+        )
+    names = _list_names(options)
+    if method == "sequential":
+        return pairing.pair_sequentially(names, options.overlap, not options.linear)
+    return pairing.pair_exhaustively(names)
+
+
+def _list_names(options: PairOptions) -> list[str]:
+    if options.features is not None:
+        with FeatureStore.open(options.features) as store:
+            return store.names()
+    if options.images is not None:
+        return list_images(options.images)
+    raise OptionError("which images? give --features or --images")
+
+
+def _prepare(output: Path, overwrite: bool) -> None:
+    if overwrite:
+        with explain_os_errors(output):
+            output.unlink(missing_ok=True)
+            journal_path(output).unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,116 @@
+"""A model with known poses to a new model with our points; poses do not move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfm_features import colmap
+from sfm_features.errors import InputError
+from sfm_features.extract import ExtractOptions, extract
+from sfm_features.journal import explain_os_errors
+from sfm_features.match import MatchOptions, match
+from sfm_features.pairs import (
+    pair_by_covisibility,
+    pair_by_poses,
+    read_pairs,
+    write_pairs,
+)
+from sfm_features.store import FeatureStore
+from sfm_features.summary import Summary, summarize_model
+from sfm_features.types import Model, Pair, RunOptions
+from sfm_features.workspace import Stopwatch, Workspace, import_database
+
+
+@dataclass(frozen=True)
+class TriangulateOptions:
+    """What to use and what to match."""
+
+    features: Path | None = None
+    """Use this feature file (ours or hloc's) instead of extracting."""
+    matches: Path | None = None
+    """Use this match file (ours or hloc's) instead of matching."""
+    pairs: Path | None = None
+    """Match the pairs of this file instead of choosing them."""
+    neighbours: int = 20
+    """Match each image with so many others: those it shares the most points with, or,
+    in a model without points, the nearest ones."""
+    max_error_px: float = 4.0
+    """Largest reprojection error of a point, and distance from an epipolar line."""
+
+
+def triangulate(
+    model: Path,
+    images: Path,
+    output: Path,
+    options: TriangulateOptions = TriangulateOptions(),
+    extraction: ExtractOptions = ExtractOptions(),
+    matching: MatchOptions = MatchOptions(),
+    run: RunOptions = RunOptions(),
+) -> Summary:
+    """Triangulate the images of a posed model into OUTPUT/sparse/0."""
+    watch, workspace = Stopwatch(), Workspace(output)
+    workspace.create()
+    known = colmap.read_model(model)
+    features = options.features or workspace.features
+    matches = options.matches or workspace.matches
+    with watch.time("extract"):
+        if options.features is None:
+            extract(images, features, extraction, run, names=sorted(known.images))
+        _check_all_there(features, model, known)
+    with watch.time("match"):
+        if options.matches is None:
+            match(
+                features,
+                _choose_pairs(workspace, known, options),
+                matches,
+                matching,
+                run,
+            )
+    with colmap.cancel_on_signals() as stop:
+        with watch.time("import"):
+            import_database(
+                workspace, images, features, matches, colmap.CameraOptions(), model
+            )
+        with watch.time("triangulate"):
+            colmap.triangulate_model(
+                model,
+                workspace.database,
+                images,
+                workspace.sparse / "0",
+                run.seed,
+                options.max_error_px,
+                cancellation=stop,
+            )
+    made = colmap.read_model(workspace.sparse / "0")
+    summary = Summary(
+        len(known.images), [summarize_model(made, "sparse/0")], seconds=watch.seconds
+    )
+    with explain_os_errors(output):
+        summary.write(output)
+    return summary
+
+
+def _check_all_there(features: Path, model: Path, known: Model) -> None:
+    with FeatureStore.open(features) as store:
+        missing = sorted(name for name in known.images if name not in store)
+    if missing:
+        raise InputError(
+            f"{features}: has no features of {missing[0]!r} ({len(missing)} such), "
+            f"which is in {model}; check that its images are in the folder and whole"
+        )
+
+
+def _choose_pairs(
+    workspace: Workspace, known: Model, options: TriangulateOptions
+) -> list[Pair]:
+    if options.pairs is not None:
+        return read_pairs(options.pairs, known.images)
+    if len(known.points):
+        chosen = pair_by_covisibility(known, options.neighbours)
+    else:
+        poses = {name: image.cam_from_world for name, image in known.images.items()}
+        chosen = pair_by_poses(poses, options.neighbours)
+    with explain_os_errors(workspace.pairs):
+        write_pairs(workspace.pairs, chosen)
+    return chosen
