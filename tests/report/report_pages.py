@@ -7,13 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+from conftest import make_texture, write_image
 
 from sfm_features.extract import ExtractOptions
 from sfm_features.geometry import look_at, project
 from sfm_features.metrics import ModelErrors
 from sfm_features.report import ReportData, write_report
 from sfm_features.types import Camera, Model, RegisteredImage
-from tests.conftest import make_texture, write_image
 
 NAMES = ["a/ünï 0.png", "a/1.png", "b/<script>alert(1)<!--.png", 'b/3 & "4".png']
 LONER, OTHER, BLANK, BROKEN = "z/loner.png", "z/other.png", "z/blank.png", "z/no.jpg"

@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import write_image
 from report_pages import make_model
 
 from sfm_features.geometry import look_at
 from sfm_features.report import pictures, scene
 from sfm_features.types import Pose
-from tests.conftest import write_image
 
 
 def test_triangulated_keypoints_are_green_and_the_others_red() -> None:
