@@ -27,17 +27,17 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*")
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """How cameras are made.
-
-    auto shares by EXIF (camera, size and focal length), and by folder and size where
-    there is none; images of different sizes never share. A glob "PATTERN=MODEL" or
-    "PATTERN=MODEL:p1,p2,..." gives the images it matches a camera of their own.
-    """
+    """How cameras are made; images of different sizes never share one."""
 
     camera_model: str = "SIMPLE_RADIAL"
+    """One of COLMAP's camera models."""
     camera_params: str = ""
+    """Its parameters, if known: p1,p2,..."""
     camera_sharing: CameraSharing = "auto"
+    """Who shares a camera: everybody, a folder, nobody, or auto: by EXIF (camera and
+    focal length), and by folder where there is none."""
     camera_globs: tuple[str, ...] = ()
+    """Cameras of their own for some images: PATTERN=MODEL or PATTERN=MODEL:p1,..."""
 
     def __post_init__(self) -> None:
         if self.camera_sharing not in get_args(CameraSharing):

@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from sfm_features.colmap.cameras import CameraBook, CameraOptions
 from sfm_features.colmap.convert import to_colmap_camera
+from sfm_features.colmap.files import remove_database
 from sfm_features.colmap.logs import forward_logs, open_database
+from sfm_features.colmap.models import load
 from sfm_features.errors import InputError, OutputError
 from sfm_features.types import F32, PIXEL_CENTRE, Matches, Pair
 
@@ -39,7 +41,7 @@ def import_features_and_matches(
     draft = database.with_name(f".{database.name}.partial")
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
-        _remove_database(draft)
+        remove_database(draft)
         with (
             forward_logs(),
             open_database(draft) as handle,
@@ -74,7 +76,7 @@ class _Writer:
         self._handle = handle
         self._book = book
         self._ids: dict[str, int] = {}
-        self._reference_camera: dict[str, int] = {}
+        self._reference_cameras: dict[str, pycolmap.Camera] = {}
         self._camera_ids: dict[Hashable, int] = {}
         self._counts: dict[str, int] = {}
         self._next_camera_id = 1
@@ -89,7 +91,7 @@ class _Writer:
 
     def _adopt(self, reference: Path, wanted: set[str]) -> None:
         """Take over the cameras of a model, and the ids of its images."""
-        model = pycolmap.Reconstruction(reference)
+        model = load(reference)
         for camera in model.cameras.values():
             camera.has_prior_focal_length = True
             self._handle.write_camera(camera, use_camera_id=True)
@@ -97,7 +99,7 @@ class _Writer:
         for image in model.images.values():
             if image.name in wanted:
                 self._ids[image.name] = image.image_id
-                self._reference_camera[image.name] = image.camera_id
+                self._reference_cameras[image.name] = model.cameras[image.camera_id]
 
     def write_images(
         self, keypoints: Iterable[tuple[str, F32, tuple[int, int]]]
@@ -111,7 +113,7 @@ class _Writer:
                     "extract again into a new file"
                 )
             image_id = self._ids[name]
-            camera_id = self._reference_camera.get(name) or self._camera(name, size)
+            camera_id = self._camera(name, size)
             image = pycolmap.Image(name=name, camera_id=camera_id, image_id=image_id)
             self._handle.write_image(image, use_image_id=True)
             self._handle.write_keypoints(image_id, xy + np.float32(PIXEL_CENTRE))
@@ -125,6 +127,15 @@ class _Writer:
 
     def _camera(self, name: str, size: tuple[int, int]) -> int:
         """Return the id of an image's camera, which is written once."""
+        known = self._reference_cameras.get(name)
+        if known is not None:
+            if (known.width, known.height) != size:
+                raise InputError(
+                    f"{name}: its features are of {size[0]} x {size[1]} pixels but the "
+                    f"model's camera has {known.width} x {known.height}; extract from "
+                    "the files that the model was made of"
+                )
+            return known.camera_id
         group, prior = self._book.describe(name, size)
         if group not in self._camera_ids:
             camera = to_colmap_camera(prior.camera, self._next_camera_id)
@@ -174,10 +185,5 @@ def _publish_database(draft: Path, database: Path) -> None:
     """Put the finished draft in place. SQLite would apply an old -wal to a new file."""
     with draft.open("rb+") as file:
         os.fsync(file.fileno())
-    _remove_database(database)
+    remove_database(database)
     os.replace(draft, database)
-
-
-def _remove_database(database: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        database.with_name(database.name + suffix).unlink(missing_ok=True)

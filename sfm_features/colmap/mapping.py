@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -13,9 +11,9 @@ from typing import Literal, TypeAlias, get_args
 import pycolmap
 
 from sfm_features.colmap import snapshots
+from sfm_features.colmap.files import copy_database, require_database
 from sfm_features.colmap.logs import open_database
 from sfm_features.colmap.running import Cancellation, Cancelled, run_with_progress
-from sfm_features.colmap.verification import require_database
 from sfm_features.errors import InputError, OptionError, ReconstructionError
 
 log = logging.getLogger(__name__)
@@ -24,30 +22,37 @@ MapperName: TypeAlias = Literal["incremental", "global", "hierarchical"]
 Models: TypeAlias = Mapping[int, pycolmap.Reconstruction]
 
 _NEVER = 2**31 - 1
+_FOCAL_RANGE = 2.5  # calibrated over guessed: beyond it the pairs tell nothing
 
 
 @dataclass(frozen=True)
 class MapperOptions:
-    """How models are made.
-
-    repeatable: the same seed gives the same files, byte for byte, on one machine; it
-    solves bundle adjustment on one thread (global and hierarchical: everything).
-    snapshot_images: incremental mapping saves itself each time it has registered so
-    many images (0: never). max_runtime_s: it ends early with what it has (0: no limit).
-    """
+    """How models are made."""
 
     mapper: MapperName = "incremental"
-    seed: int = 0
+    """incremental; global (fast for many images); hierarchical (for thousands)."""
     num_threads: int = -1
+    """Threads; -1 = all cores."""
     repeatable: bool = True
+    """Same seed, same files byte for byte on one machine: bundle adjustment is solved
+    on one thread (global and hierarchical: everything is)."""
     min_model_size: int = 3
+    """Drop models with fewer images."""
     min_matches: int = 15
+    """Leave out pairs with fewer verified matches."""
     refine_focal_length: bool = True
+    """Refine focal lengths."""
     refine_principal_point: bool = False
+    """Refine principal points."""
     refine_extra_params: bool = True
+    """Refine distortion."""
     extract_colours: bool = True
+    """Colour the points from the images."""
     snapshot_images: int = 100
+    """Save an incremental mapping each time so many images are registered, so that a
+    kill loses little; 0 = never."""
     max_runtime_s: int = 0
+    """End early with what there is; 0 = no limit."""
 
     def __post_init__(self) -> None:
         if self.mapper not in get_args(MapperName):
@@ -62,6 +67,7 @@ def run_mapper(
     images_dir: Path,
     output: Path,
     options: MapperOptions,
+    seed: int = 0,
     cancellation: Cancellation | None = None,
     resume_from: Path | None = None,
 ) -> list[Path]:
@@ -78,7 +84,8 @@ def run_mapper(
         resume_from = None
     work = snapshots.start_work(output, keep=resume_from)
     (work / "models").mkdir()
-    run = _Run(database, images_dir, output, options, cancellation or Cancellation())
+    stop = cancellation or Cancellation()
+    run = _Run(database, images_dir, output, options, seed, stop)
     try:
         models = _MAPPERS[options.mapper](run, resume_from)
     except Cancelled as error:
@@ -97,6 +104,7 @@ class _Run:
     images_dir: Path
     output: Path
     options: MapperOptions
+    seed: int
     cancellation: Cancellation
 
     @property
@@ -105,7 +113,7 @@ class _Run:
 
 
 def _map_incrementally(run: _Run, resume_from: Path | None) -> Models:
-    options = _incremental_options(run.options)
+    options = _incremental_options(run)
     if run.options.snapshot_images > 0:
         options.snapshot_path = snapshots.snapshots_dir(run.output)
         options.snapshot_frames_freq = run.options.snapshot_images
@@ -137,26 +145,27 @@ def _map_incrementally(run: _Run, resume_from: Path | None) -> Models:
 
 def _map_globally(run: _Run, _: Path | None) -> Models:
     options = run.options
-    database = _copy_database(run)  # calibration changes its focal lengths and pairs
+    database = snapshots.work_dir(run.output) / "database.db"
+    copy_database(run.database, database)  # calibration changes its cameras and pairs
     mapper = pycolmap.GlobalPipelineOptions(
         min_num_matches=options.min_matches,
         min_model_size=options.min_model_size,
         num_threads=1 if options.repeatable else options.num_threads,
-        random_seed=options.seed,
+        random_seed=run.seed,
     )
     adjustment = mapper.mapper.bundle_adjustment
     adjustment.ceres.use_gpu = mapper.mapper.global_positioning.use_gpu = False
     adjustment.refine_focal_length = options.refine_focal_length
     adjustment.refine_principal_point = options.refine_principal_point
     adjustment.refine_extra_params = options.refine_extra_params
-    guessed = _has_guessed_focal(database)
 
     def work() -> Models:
-        pycolmap.set_random_seed(options.seed)
-        if guessed:
-            calibration = pycolmap.ViewGraphCalibrationOptions(random_seed=options.seed)
-            if not pycolmap.calibrate_view_graph(database, calibration):
-                log.warning("focal lengths could not be found from the pairs; guessed")
+        pycolmap.set_random_seed(run.seed)
+        if not _calibrate(database, run.seed):
+            log.info("the pairs do not tell the focal lengths; starting from guesses")
+            copy_database(run.database, database)
+        if run.cancellation.is_cancelled:
+            raise InterruptedError
         return pycolmap.global_mapping(database, run.images_dir, run.models_dir, mapper)
 
     return _run_uncounted(work, "map images globally", run)
@@ -165,14 +174,14 @@ def _map_globally(run: _Run, _: Path | None) -> Models:
 def _map_hierarchically(run: _Run, _: Path | None) -> Models:
     options = run.options
     mapper = pycolmap.HierarchicalPipelineOptions(num_threads=options.num_threads)
-    mapper.incremental_options = _incremental_options(options)
+    mapper.incremental_options = _incremental_options(run)
     mapper.incremental_options.ba_refine_sensor_from_rig = False  # we make no rigs
     if options.repeatable:
         mapper.num_threads = mapper.num_workers = 1
 
     def work() -> Models:
         # The clustering takes its random numbers from this thread's generator.
-        pycolmap.set_random_seed(options.seed)
+        pycolmap.set_random_seed(run.seed)
         return pycolmap.hierarchical_mapping(
             run.database, run.images_dir, run.models_dir, mapper
         )
@@ -189,18 +198,19 @@ _MAPPERS: dict[MapperName, Callable[[_Run, Path | None], Models]] = {
 
 def _run_uncounted(work: Callable[[], Models], description: str, run: _Run) -> Models:
     """Run a mapper that COLMAP cannot stop; a cancellation takes effect at its end."""
-    models = run_with_progress(work, description, run.cancellation)
+    models = run_with_progress(work, description, run.cancellation, stoppable=False)
     if run.cancellation.is_cancelled:
         log.info("the %s mapper cannot be stopped half-way", run.options.mapper)
     return models
 
 
-def _incremental_options(options: MapperOptions) -> pycolmap.IncrementalPipelineOptions:
+def _incremental_options(run: _Run) -> pycolmap.IncrementalPipelineOptions:
+    options = run.options
     made = pycolmap.IncrementalPipelineOptions(
         min_num_matches=options.min_matches,
         min_model_size=options.min_model_size,
         num_threads=options.num_threads,
-        random_seed=options.seed,
+        random_seed=run.seed,
         extract_colors=options.extract_colours,
         ba_refine_focal_length=options.refine_focal_length,
         ba_refine_principal_point=options.refine_principal_point,
@@ -208,7 +218,7 @@ def _incremental_options(options: MapperOptions) -> pycolmap.IncrementalPipeline
         max_runtime_seconds=options.max_runtime_s or -1,
     )
     # The clusters of a hierarchy do not pass their seed on to these.
-    made.mapper.random_seed = made.triangulation.random_seed = options.seed
+    made.mapper.random_seed = made.triangulation.random_seed = run.seed
     if options.repeatable:
         made.ba_min_num_residuals_for_cpu_multi_threading = _NEVER
     return made
@@ -250,17 +260,31 @@ def _count_images(database: Path) -> int:
         return handle.num_images()
 
 
-def _has_guessed_focal(database: Path) -> bool:
+def _calibrate(database: Path, seed: int) -> bool:
+    """Find guessed focal lengths from the pairs; False if the result is not plausible.
+
+    Cameras that all look at one thing, as people do, do not determine it: then COLMAP
+    may come up with a tenth of the truth.
+    """
+    guesses = _read_guessed_focals(database)
+    if not guesses:
+        return True
+    options = pycolmap.ViewGraphCalibrationOptions(random_seed=seed)
+    if not pycolmap.calibrate_view_graph(database, options):
+        return False
     with open_database(database) as handle:
-        cameras = handle.read_all_cameras()
-    return not all(camera.has_prior_focal_length for camera in cameras)
+        return all(
+            1 / _FOCAL_RANGE
+            < handle.read_camera(camera_id).mean_focal_length() / guess
+            < _FOCAL_RANGE
+            for camera_id, guess in guesses.items()
+        )
 
 
-def _copy_database(run: _Run) -> Path:
-    copy = snapshots.work_dir(run.output) / "database.db"
-    with (
-        closing(sqlite3.connect(run.database)) as source,
-        closing(sqlite3.connect(copy)) as target,
-    ):
-        source.backup(target)
-    return copy
+def _read_guessed_focals(database: Path) -> dict[int, float]:
+    with open_database(database) as handle:
+        return {
+            camera.camera_id: camera.mean_focal_length()
+            for camera in handle.read_all_cameras()
+            if not camera.has_prior_focal_length and camera.is_perspective()
+        }

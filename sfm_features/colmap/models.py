@@ -16,8 +16,8 @@ from sfm_features.colmap.convert import (
     to_colmap_camera,
     to_colmap_pose,
 )
+from sfm_features.colmap.files import MODEL_FILES, is_whole_points_file
 from sfm_features.colmap.logs import silence
-from sfm_features.colmap.snapshots import MODEL_FILES
 from sfm_features.errors import InputError
 from sfm_features.types import (
     PIXEL_CENTRE,
@@ -107,12 +107,14 @@ def load(path: Path) -> pycolmap.Reconstruction:
             "and points3D.bin (or .txt), often sparse/0"
         )
     silence()
+    damaged = f"{path}: the model is damaged or cut off; copy or make it again"
+    points = path / "points3D.bin"
+    if points.is_file() and not is_whole_points_file(points):
+        raise InputError(damaged)
     try:
         return pycolmap.Reconstruction(path)
     except (ValueError, RuntimeError, LookupError, MemoryError) as error:
-        raise InputError(
-            f"{path}: the model is damaged or cut off ({error}); make it again"
-        ) from error
+        raise InputError(f"{damaged} ({error})") from error
 
 
 def _is_model(path: Path) -> bool:

@@ -75,12 +75,16 @@ def run_with_progress(
     cancellation: Cancellation,
     total: int | None = None,
     count: Callable[[], int] | None = None,
+    stoppable: bool = True,
 ) -> T:
     """Run `work` in a thread, with a bar that follows `count`.
 
     Python handles signals only between its own instructions in the main thread, so the
-    main thread must not sit inside COLMAP. Raises Cancelled if COLMAP gave in to it.
+    main thread must not sit inside COLMAP. `stoppable`: the work heeds the token.
+    Raises Cancelled if it was stopped.
     """
+    if cancellation.is_cancelled:
+        raise Cancelled("stopped on request, before it began")
     job = _Job(work)
     layout = None if total is not None else "{desc} [{elapsed}]"
     bar = tqdm(total=total, desc=description, unit="", bar_format=layout)
@@ -92,7 +96,7 @@ def run_with_progress(
                 _move(bar, total, count)
         except BaseException:
             cancellation.cancel()
-            if total is not None:  # only work that is counted listens to the token
+            if stoppable:
                 job.join()
             raise
     return job.result()

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import pycolmap
-
-from sfm_features.colmap.logs import silence
+from sfm_features.colmap.files import MODEL_FILES, is_whole
 from sfm_features.errors import OutputError
 
 log = logging.getLogger(__name__)
 
-MODEL_FILES = tuple(
-    f"{name}.bin" for name in ("cameras", "images", "points3D", "rigs", "frames")
-)
-_POINT_BYTES = 51  # id 8, position 24, colour 3, error 8, track length 8
-_OBSERVATION_BYTES = 8
+_WORK_NAME = re.compile(r"\.\d+\.work")  # left by a killed triangulation
 _KEEP = 2  # the newest may be half written when the process is killed
 
 
@@ -41,7 +36,7 @@ def find_snapshot(output: Path) -> Path | None:
     Furthest: most registered images, then newest.
     """
     for snapshot in _rank_snapshots(output):
-        if _is_whole(snapshot):
+        if is_whole(snapshot):
             return snapshot
     return None
 
@@ -57,7 +52,7 @@ def prune_snapshots(output: Path) -> None:
 
 def keep_as_snapshot(models: Path, output: Path) -> Path | None:
     """Move the largest model below `models` to the snapshots; None if there is none."""
-    found = [path for path in (models, *models.glob("*")) if _is_whole(path)]
+    found = [path for path in (models, *models.glob("*")) if is_whole(path)]
     if not found:
         return None
     best = max(found, key=_count_images)
@@ -114,9 +109,9 @@ def remove(path: Path) -> None:
 
 
 def _is_model_part(path: Path) -> bool:
-    return path.name in MODEL_FILES or (
-        path.name.isdigit() and all(part.name in MODEL_FILES for part in path.glob("*"))
-    )
+    if path.name in MODEL_FILES or _WORK_NAME.fullmatch(path.name):
+        return True
+    return path.name.isdigit() and all(p.name in MODEL_FILES for p in path.glob("*"))
 
 
 def _rank_snapshots(output: Path) -> Sequence[Path]:
@@ -132,19 +127,3 @@ def _count_images(model: Path) -> int:
             return int(struct.unpack("<Q", file.read(8))[0])
     except (OSError, struct.error):
         return -1
-
-
-def _is_whole(model: Path) -> bool:
-    """Whether all five files of a model are there, and written to their ends."""
-    if not all((model / name).is_file() for name in MODEL_FILES):
-        return False
-    silence()
-    try:
-        loaded = pycolmap.Reconstruction(model)
-    except (ValueError, RuntimeError, LookupError, MemoryError) as error:
-        log.debug("%s: half written, not used (%s)", model, error)
-        return False
-    # The points are written last, and a cut file may still load.
-    size = 8 + _POINT_BYTES * loaded.num_points3D()
-    size += _OBSERVATION_BYTES * loaded.compute_num_observations()
-    return (model / "points3D.bin").stat().st_size == size

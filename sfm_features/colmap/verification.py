@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sqlite3
+import os
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pycolmap
 
+from sfm_features.colmap.files import require_database, settings_note
 from sfm_features.colmap.logs import open_database
+from sfm_features.colmap.models import load
 from sfm_features.colmap.running import Cancellation, run_with_progress
 from sfm_features.errors import InputError
 from sfm_features.types import I32, Pair
@@ -22,7 +23,6 @@ from sfm_features.types import I32, Pair
 log = logging.getLogger(__name__)
 
 _BATCH_PAIRS = 200  # rows are committed a batch at a time: what a kill can lose
-_SETTINGS_TABLE = "sfm_features_verification"
 
 
 @dataclass(frozen=True)
@@ -120,16 +120,10 @@ def read_verified(database: Path) -> dict[Pair, VerifiedPair]:
     return verified
 
 
-def require_database(database: Path) -> None:
-    """Raise if there is no database, which COLMAP would create empty."""
-    if not database.is_file():
-        raise InputError(f"{database}: no such database; import features first")
-
-
 def read_matching_model(model_dir: Path, database: Path) -> pycolmap.Reconstruction:
     """Read a model and give its images the ids that they have in a database."""
     require_database(database)
-    model = pycolmap.Reconstruction(model_dir)
+    model = load(model_dir)
     known = {image.name for image in model.images.values()}
     with open_database(database) as handle:
         present = {image.name for image in handle.read_all_images()}
@@ -155,8 +149,6 @@ def _verify(
     require_database(database)
     _forget_other_settings(database, json.dumps(settings, sort_keys=True))
     with open_database(database) as reader:
-        # COLMAP's own SQLite: Python's, open in the same process at the same time,
-        # would undo its locks and damage the file.
         count = reader.num_verified_image_pairs
         total = reader.num_matched_image_pairs()
         run_with_progress(verify, "verify pairs", stop, total, count)
@@ -169,17 +161,20 @@ def _verify(
 
 
 def _forget_other_settings(database: Path, settings: str) -> None:
-    """Delete what was verified with other settings; COLMAP would keep those rows."""
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {_SETTINGS_TABLE} (settings TEXT NOT NULL)"
-        )
-        rows = connection.execute(f"SELECT settings FROM {_SETTINGS_TABLE}").fetchall()
-        if rows == [(settings,)]:
-            return
-        connection.execute("DELETE FROM two_view_geometries")
-        connection.execute(f"DELETE FROM {_SETTINGS_TABLE}")
-        connection.execute(f"INSERT INTO {_SETTINGS_TABLE} VALUES (?)", (settings,))
+    """Delete what was verified with other settings; COLMAP would keep those rows.
+
+    The settings are in a file beside the database. In the database they would need
+    Python's own SQLite, which undoes the locks of COLMAP's when one process has both.
+    """
+    note = settings_note(database)
+    if note.is_file() and note.read_text(encoding="utf-8") == settings:
+        return
+    note.unlink(missing_ok=True)
+    with open_database(database) as handle:
+        handle.clear_two_view_geometries()
+    draft = note.with_name(note.name + ".partial")
+    draft.write_text(settings, encoding="utf-8")
+    os.replace(draft, note)
 
 
 def _two_view_options(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pycolmap
-import pytest
 
 from sfm_features.colmap import CameraOptions, import_features_and_matches
 from sfm_features.types import F32, PIXEL_CENTRE, Matches, Pair
@@ -16,12 +15,15 @@ from sfm_features.types import F32, PIXEL_CENTRE, Matches, Pair
 
 @dataclass(frozen=True)
 class Scene:
-    """A synthetic reconstruction, and features and matches as a user would have them."""
+    """A synthetic reconstruction with features and matches as a user has them."""
 
     truth: pycolmap.Reconstruction
     keypoints: dict[str, F32]
     matches: dict[Pair, Matches]
     size: tuple[int, int]
+    cameras: CameraOptions = CameraOptions(
+        "SIMPLE_RADIAL", "1280,512,384,0.05", "folder"
+    )
 
     @property
     def names(self) -> list[str]:
@@ -31,15 +33,24 @@ class Scene:
         for name, xy in self.keypoints.items():
             yield name, xy, self.size
 
+    def with_cameras(self, model: str, params: str) -> Scene:
+        """Pretend to know something else about the cameras."""
+        return replace(self, cameras=CameraOptions(model, params))
+
+    def without(self, names: list[str]) -> Scene:
+        """Leave images out."""
+        keypoints = {n: xy for n, xy in self.keypoints.items() if n not in names}
+        matches = {p: m for p, m in self.matches.items() if not {*p} & {*names}}
+        return replace(self, keypoints=keypoints, matches=matches)
+
     def write_truth(self, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         self.truth.write_binary(folder)
         return folder
 
     def import_into(self, database: Path, reference: Path | None = None) -> Path:
-        options = CameraOptions("SIMPLE_RADIAL", "1280,512,384,0.05", "single")
         import_features_and_matches(
-            *(database, None, self.names, options, self.features()),
+            *(database, None, self.names, self.cameras, self.features()),
             *(self.matches.items(), reference),
         )
         return database
@@ -86,14 +97,26 @@ def make_scene(
     return Scene(truth, keypoints, matches, (1024, 768))
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return make_scene(tmp_path / "scene")
+def empty_dir(path: Path) -> Path:
+    """Make a folder without images; COLMAP wants images only for colours."""
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
-@pytest.fixture
-def images_dir(tmp_path: Path) -> Path:
-    """A folder without images; COLMAP wants it only for colours."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    return folder
+def verified_rows(database: Path) -> list[tuple[object, ...]]:
+    """Return all that verification wrote, in a form that can be compared."""
+    with pycolmap.Database.open(database) as handle:
+        rows = zip(*handle.read_two_view_geometries(), strict=True)
+        return sorted(
+            (pair_id, g.config, g.inlier_matches.tobytes(), str(g.E), str(g.F))
+            for pair_id, g in rows
+        )
+
+
+def model_bytes(folder: Path) -> dict[str, bytes]:
+    """Return the content of all files below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

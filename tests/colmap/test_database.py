@@ -1,0 +1,157 @@
+"""Writing features and matches into a database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from colmap_scenes import Scene, make_scene
+
+from sfm_features.colmap import CameraOptions, import_features_and_matches
+from sfm_features.errors import InputError, SfmError
+from sfm_features.types import PIXEL_CENTRE, Matches, Pair
+
+
+def _matches(*rows: tuple[int, int]) -> Matches:
+    indices = np.array(rows, np.int32).reshape(-1, 2)
+    return Matches(indices, np.ones(len(rows), np.float32))
+
+
+def _import(scene: Scene, database: Path, pairs: list[tuple[Pair, Matches]]) -> None:
+    import_features_and_matches(
+        *(database, None, scene.names, CameraOptions(), scene.features(), pairs)
+    )
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path)
+    database = scene.import_into(tmp_path / "new" / "database.db")
+    assert [path.name for path in database.parent.iterdir()] == ["database.db"]
+    with pycolmap.Database.open(database) as handle:
+        ids = {image.name: image.image_id for image in handle.read_all_images()}
+        assert list(ids) == sorted(scene.names)
+        assert sorted(ids.values()) == list(range(1, 11))
+        assert handle.num_cameras() == 1
+        assert handle.read_all_cameras()[0].has_prior_focal_length
+        for name, xy in scene.keypoints.items():
+            stored = handle.read_keypoints(ids[name])
+            assert np.array_equal(stored, xy + np.float32(PIXEL_CENTRE))
+        for (one, other), found in scene.matches.items():
+            stored = handle.read_matches(ids[one], ids[other])
+            assert np.array_equal(stored, found.indices)
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path)
+    one, other = (scene.import_into(tmp_path / name) for name in ("1.db", "2.db"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_order_of_a_pair_does_not_matter(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, images=2)
+    first, second = sorted(scene.names)
+    database = tmp_path / "database.db"
+    _import(scene, database, [((second, first), _matches((3, 8), (4, 9), (3, 8)))])
+    with pycolmap.Database.open(database) as handle:
+        assert handle.read_matches(1, 2).tolist() == [[8, 3], [9, 4]]
+
+
+def test_empty_images_and_pairs_are_no_trouble(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, images=2)
+    first, second = scene.names
+    empty = {**scene.keypoints, first: np.zeros((0, 2), np.float32)}
+    scene = replace(scene, keypoints=empty)
+    _import(scene, tmp_path / "database.db", [((first, second), _matches())])
+    with pycolmap.Database.open(tmp_path / "database.db") as handle:
+        assert handle.num_images() == 2 and handle.num_matches() == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [([(0, 10**6)], "other features"), ([(-1, 0)], "other features")],
+)
+def test_matches_of_other_features_are_refused(
+    tmp_path: Path, rows: list[tuple[int, int]], reason: str
+) -> None:
+    scene = make_scene(tmp_path, images=2)
+    first, second = scene.names
+    with pytest.raises(InputError, match=f"{first} - {second}.*{reason}"):
+        _import(scene, tmp_path / "new.db", [((first, second), _matches(*rows))])
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_wrong_pairs_are_refused(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, images=2)
+    a, b = scene.names
+    one = _matches((0, 0))
+    for pairs, reason in (
+        ([((a, a), one)], "itself"),
+        ([((a, b), one), ((b, a), one)], "twice"),
+        ([((a, "absent.png"), one)], "absent.png is not among"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            _import(scene, tmp_path / "new.db", pairs)
+
+
+def test_features_must_cover_the_names(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, images=2)
+    options = CameraOptions()
+    for names, reason in (
+        ([*scene.names, "absent.png"], "absent.png: has no features"),
+        (scene.names[:1], "were not asked for"),
+        ([*scene.names, scene.names[0]], "names one twice"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            import_features_and_matches(
+                *(tmp_path / "new.db", None, names, options, scene.features(), [])
+            )
+
+
+def test_a_failure_leaves_the_old_database(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, images=2)
+    database = scene.import_into(tmp_path / "database.db")
+    before = database.read_bytes()
+    with pytest.raises(InputError):
+        _import(scene, database, [((scene.names[0], "absent.png"), _matches())])
+    assert database.read_bytes() == before
+
+
+def test_a_stale_journal_does_not_reach_the_new_database(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path)
+    database = scene.import_into(tmp_path / "database.db")
+    before = database.read_bytes()
+    for suffix in ("-wal", "-shm"):
+        database.with_name(database.name + suffix).write_bytes(b"stale" * 1000)
+    scene.import_into(database)
+    assert database.read_bytes() == before
+    with pycolmap.Database.open(database) as handle:
+        assert handle.num_matched_image_pairs() == len(scene.matches)
+
+
+def test_an_unwritable_folder_is_explained(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", images=2)
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(SfmError, match="cannot be"):
+        scene.import_into(tmp_path / "file" / "database.db")
+
+
+def test_a_reference_keeps_its_ids_and_cameras(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene")
+    reference = scene.write_truth(tmp_path / "reference")
+    extra = {**scene.keypoints, "a new one.png": np.zeros((0, 2), np.float32)}
+    scene = replace(scene, keypoints=extra)
+    database = scene.import_into(tmp_path / "database.db", reference)
+    with pycolmap.Database.open(database) as handle:
+        images = {image.image_id: image for image in handle.read_all_images()}
+        for image_id, image in scene.truth.images.items():
+            assert images[image_id].name == image.name
+            assert images[image_id].camera_id == image.camera_id
+        new = handle.read_image_with_name("a new one.png")
+        assert new.image_id > max(scene.truth.images)
+        assert new.camera_id not in scene.truth.cameras
+    smaller = replace(scene, size=(512, 384))
+    with pytest.raises(InputError, match="512 x 384 pixels"):
+        smaller.import_into(tmp_path / "smaller.db", reference)

@@ -1,0 +1,241 @@
+"""Mapping, its interruptions and its files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from colmap_scenes import Scene, empty_dir, make_scene, model_bytes, verified_rows
+
+from sfm_features.colmap import (
+    Cancellation,
+    Cancelled,
+    MapperOptions,
+    cameras,
+    cancel_on_signals,
+    find_snapshot,
+    list_models,
+    read_model,
+    run_mapper,
+    verify_pairs,
+)
+from sfm_features.colmap.files import MODEL_FILES
+from sfm_features.colmap.snapshots import snapshots_dir
+from sfm_features.errors import (
+    InputError,
+    OptionError,
+    OutputError,
+    ReconstructionError,
+)
+
+
+def _verified(scene: Scene, folder: Path) -> Path:
+    database = scene.import_into(folder / "database.db")
+    verify_pairs(database)
+    return database
+
+
+@pytest.mark.parametrize("mapper", ["incremental", "global", "hierarchical"])
+def test_the_scene_comes_out_and_the_same_bytes_twice(
+    tmp_path: Path, mapper: str
+) -> None:
+    scene = make_scene(tmp_path / "scene", noise_px=0.2)
+    database = _verified(scene, tmp_path)
+    before = verified_rows(database)
+    images_dir = empty_dir(tmp_path / "images")
+    options = MapperOptions(mapper, extract_colours=False, num_threads=4)
+    outputs = [tmp_path / name for name in ("1/sparse", "2/sparse")]
+    for output in outputs:
+        paths = run_mapper(database, images_dir, output, options)
+        assert paths == [output / "0"] == list_models(output)
+        assert [path.name for path in output.parent.iterdir()] == ["sparse"]
+    assert verified_rows(database) == before
+    assert model_bytes(outputs[0]) == model_bytes(outputs[1])
+    assert {path.name for path in paths[0].iterdir()} == set(MODEL_FILES)
+    compared = pycolmap.compare_reconstructions(
+        scene.truth, pycolmap.Reconstruction(paths[0]), alignment_error="proj_center"
+    )
+    assert len(compared["errors"]) == 10
+    # The synthetic world is a few units wide.
+    assert max(error.proj_center_error for error in compared["errors"]) < 0.02
+    assert max(error.rotation_error_deg for error in compared["errors"]) < 0.1
+
+
+def test_guessed_focal_lengths_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cameras, "_FOCAL_FACTOR", 0.9)  # 922 for a true 1280
+    scene = make_scene(tmp_path / "scene", images=12, points=200, noise_px=0.1)
+    guessed = scene.with_cameras("SIMPLE_RADIAL", "")
+    database = tmp_path / "database.db"
+    guessed.import_into(database)
+    verify_pairs(database)
+    for mapper in ("incremental", "global"):
+        output = tmp_path / mapper
+        options = MapperOptions(mapper, extract_colours=False)
+        (path,) = run_mapper(database, empty_dir(tmp_path / "i"), output, options)
+        model = read_model(path)
+        assert len(model.images) == 12
+        focal = next(iter(model.images.values())).camera.params[0]
+        assert focal == pytest.approx(1280, rel=0.02)
+
+
+def test_all_models_are_kept_the_largest_first(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", images=16, groups=2)
+    dropped = scene.without([name for name in scene.names if "1_frame" in name][:3])
+    database = _verified(dropped, tmp_path)
+    paths = run_mapper(
+        *(database, empty_dir(tmp_path / "i"), tmp_path / "sparse"),
+        MapperOptions(extract_colours=False),
+    )
+    assert paths == [tmp_path / "sparse/0", tmp_path / "sparse/1"]
+    assert [len(read_model(path).images) for path in paths] == [8, 5]
+
+
+def _at_next_snapshot(output: Path, act: Callable[[], object]) -> threading.Thread:
+    """Act as soon as mapping has written another snapshot."""
+    folder = snapshots_dir(output)
+    before = {path.name for path in folder.glob("*")}
+
+    def watch() -> None:
+        while {path.name for path in folder.glob("*")} <= before:
+            time.sleep(0.002)
+        act()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_cancelled_mapping_goes_on(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", images=20, points=300)
+    database = _verified(scene, tmp_path)
+    output = tmp_path / "sparse"
+    images_dir = empty_dir(tmp_path / "i")
+    options = MapperOptions(snapshot_images=3, extract_colours=False)
+    assert find_snapshot(output) is None
+    sizes = []
+    for _ in range(2):  # the second time when it had itself been resumed
+        cancellation = Cancellation()
+        last = find_snapshot(output)
+        watcher = _at_next_snapshot(output, cancellation.cancel)
+        with pytest.raises(Cancelled, match=r"snapshots/\d+"):
+            run_mapper(database, images_dir, output, options, 0, cancellation, last)
+        watcher.join()
+        assert not output.exists()
+        snapshot = find_snapshot(output)
+        assert snapshot is not None
+        sizes.append(len(read_model(snapshot).images))
+    assert 3 <= sizes[0] < sizes[1] < 20
+    last = find_snapshot(output)
+    run_mapper(database, images_dir, output, options, resume_from=last)
+    assert len(read_model(output / "0").images) == 20
+    assert find_snapshot(output) is None
+    assert not list(tmp_path.glob(".sparse*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_cancel_and_are_given_back(tmp_path: Path, number: int) -> None:
+    scene = make_scene(tmp_path / "scene", images=20, points=200)
+    database = _verified(scene, tmp_path)
+    output = tmp_path / "sparse"
+    options = MapperOptions(snapshot_images=2, extract_colours=False)
+    before = signal.getsignal(number)
+    with cancel_on_signals() as cancellation, pytest.raises(Cancelled):
+        assert signal.getsignal(number) != before
+        _at_next_snapshot(output, lambda: os.kill(os.getpid(), number))
+        images_dir = empty_dir(tmp_path / "i")
+        run_mapper(database, images_dir, output, options, cancellation=cancellation)
+    assert find_snapshot(output) is not None
+    assert signal.getsignal(number) == before
+
+
+def test_only_whole_snapshots_are_used(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene")
+    output = tmp_path / "sparse"
+    whole = scene.write_truth(snapshots_dir(output) / "1000")
+    for name in MODEL_FILES:
+        for keep in (None, 0, 0.3, 0.9):
+            newer = snapshots_dir(output) / "2000"
+            for path in whole.iterdir():
+                empty_dir(newer)
+                (newer / path.name).write_bytes(path.read_bytes())
+            content = (whole / name).read_bytes()
+            if keep is None:
+                (newer / name).unlink()
+            else:
+                # COLMAP writes the points last: what precedes a cut file is whole
+                (newer / name).write_bytes(content[: int(len(content) * keep)])
+                if name != "points3D.bin":
+                    (newer / "points3D.bin").write_bytes(b"")
+            assert find_snapshot(output) == whole, (name, keep)
+    scene.write_truth(newer)
+    assert find_snapshot(output) == newer
+
+
+def test_an_output_with_other_files_is_not_touched(tmp_path: Path) -> None:
+    database = _verified(make_scene(tmp_path / "scene"), tmp_path)
+    output = empty_dir(tmp_path / "sparse")
+    (output / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match="thesis.tex"):
+        run_mapper(database, empty_dir(tmp_path / "i"), output, MapperOptions())
+    assert (output / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_second_mapping_replaces_the_first(tmp_path: Path) -> None:
+    database = _verified(make_scene(tmp_path / "scene"), tmp_path)
+    output = tmp_path / "sparse"
+    (empty_dir(output / "7") / "points3D.bin").write_text("an old model")
+    options = MapperOptions(extract_colours=False)
+    run_mapper(database, empty_dir(tmp_path / "i"), output, options)
+    assert [path.name for path in output.iterdir()] == ["0"]
+    (empty_dir(output / ".0.work") / "rest").write_text("of a killed triangulation")
+    run_mapper(database, empty_dir(tmp_path / "i"), output, options)
+    assert [path.name for path in output.iterdir()] == ["0"]
+
+
+def test_failure_is_explained(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", images=3, points=20)
+    database = _verified(scene, tmp_path)
+    images_dir = empty_dir(tmp_path / "i")
+    with pytest.raises(ReconstructionError, match="3 images, 3 verified pairs"):
+        run_mapper(database, images_dir, tmp_path / "sparse", MapperOptions())
+    assert not (tmp_path / "sparse").exists()
+    with pytest.raises(InputError, match="no such folder"):
+        run_mapper(database, tmp_path / "absent", tmp_path / "s", MapperOptions())
+    with pytest.raises(OptionError, match="incremental, global, hierarchical"):
+        MapperOptions("quick")
+
+
+def test_colmap_writes_to_our_log_only(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    database = _verified(make_scene(tmp_path / "scene"), tmp_path)
+    with caplog.at_level(logging.INFO):
+        run_mapper(database, empty_dir(tmp_path / "i"), tmp_path / "s", MapperOptions())
+    said = [r for r in caplog.records if "Could not read image" in r.message]
+    assert len(said) == 1 and said[0].levelno == logging.WARNING
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "Could not read image" not in err and ".cc:" not in err
+    assert "map images" in err
+
+
+def test_colours_come_from_the_images(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene")
+    database = _verified(scene, tmp_path)
+    images_dir = empty_dir(tmp_path / "images")
+    for name in scene.names:
+        pixels = np.full((768, 1024, 3), (200, 100, 50), np.uint8)
+        pycolmap.Bitmap.from_array(pixels).write(images_dir / name)
+    run_mapper(database, images_dir, tmp_path / "sparse", MapperOptions())
+    colours = read_model(tmp_path / "sparse/0").colours
+    assert np.abs(colours.astype(int) - (200, 100, 50)).max() <= 1

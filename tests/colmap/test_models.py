@@ -1,0 +1,135 @@
+"""Reading and writing models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from colmap_scenes import make_scene
+
+from sfm_features.colmap import (
+    covisible_counts,
+    list_models,
+    read_model,
+    write_model,
+)
+from sfm_features.colmap.files import MODEL_FILES
+from sfm_features.errors import InputError
+from sfm_features.geometry import project
+from sfm_features.types import Model
+
+
+def _assert_same(one: Model, other: Model) -> None:
+    assert one.images.keys() == other.images.keys()
+    for name, image in one.images.items():
+        twin = other.images[name]
+        assert image.camera == twin.camera
+        pose, twin_pose = image.cam_from_world, twin.cam_from_world
+        assert np.allclose(pose.rotation, twin_pose.rotation, atol=1e-12)
+        assert np.allclose(pose.translation, twin_pose.translation, atol=1e-12)
+        assert np.array_equal(image.keypoints, twin.keypoints)
+        assert np.array_equal(image.point_ids, twin.point_ids)
+    for field in ("points", "colours", "errors_px", "track_lengths"):
+        assert np.array_equal(getattr(one, field), getattr(other, field)), field
+
+
+def test_points_project_to_their_keypoints(tmp_path: Path) -> None:
+    """Ties the pixel convention of the reader to that of `geometry.project`."""
+    scene = make_scene(tmp_path / "scene", noise_px=0)
+    model = read_model(scene.write_truth(tmp_path / "model"))
+    assert list(model.images) == sorted(scene.names)
+    assert len(model.points) == 150
+    assert model.mean_track_length == 10
+    for name, image in model.images.items():
+        assert np.allclose(image.keypoints, scene.keypoints[name], atol=1e-3)
+        seen = image.point_ids >= 0
+        assert seen.sum() == 150
+        pose = image.cam_from_world
+        points = model.points[image.point_ids[seen]]
+        in_camera = points @ pose.rotation.T + pose.translation
+        assert np.allclose(
+            project(image.camera, in_camera), image.keypoints[seen], atol=1e-3
+        )
+
+
+def test_a_model_is_written_as_it_was_read(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", groups=2)
+    model = read_model(scene.write_truth(tmp_path / "model"))
+    colours = np.random.default_rng(0).integers(0, 256, model.colours.shape)
+    model = replace(model, colours=colours.astype(np.uint8))
+    write_model(model, tmp_path / "written")
+    assert {path.name for path in (tmp_path / "written").iterdir()} == set(MODEL_FILES)
+    _assert_same(model, read_model(tmp_path / "written"))
+    assert pycolmap.Reconstruction(tmp_path / "written").is_valid()
+
+
+def test_text_and_older_models_are_read(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene")
+    binary = scene.write_truth(tmp_path / "binary")
+    text = tmp_path / "text"
+    text.mkdir()
+    scene.truth.write_text(text)
+    model = read_model(binary)
+    assert read_model(text).images.keys() == model.images.keys()
+    for name in ("rigs.bin", "frames.bin"):
+        (binary / name).unlink()
+    _assert_same(model, read_model(binary))
+
+
+def test_images_without_a_pose_are_left_out(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene")
+    image_id, *_ = scene.truth.reg_image_ids()
+    image = scene.truth.images[image_id]
+    scene.truth.deregister_frame(image.frame_id)
+    model = read_model(scene.write_truth(tmp_path / "model"))
+    assert set(model.images) == set(scene.names) - {image.name}
+
+
+def test_a_model_without_points_is_read(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene")
+    scene.truth.delete_all_points2D_and_points3D()
+    model = read_model(scene.write_truth(tmp_path / "model"))
+    assert len(model.images) == 10
+    assert model.points.shape == (0, 3) and model.mean_error_px == 0
+    write_model(model, tmp_path / "written")
+    _assert_same(model, read_model(tmp_path / "written"))
+
+
+def test_models_are_listed_by_number(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene")
+    for name in ("10", "2", "0", "notes", ".1"):
+        scene.write_truth(tmp_path / "sparse" / name)
+    (tmp_path / "sparse/3").mkdir()
+    found = list_models(tmp_path / "sparse")
+    assert [path.name for path in found] == ["0", "2", "10"]
+    assert list_models(tmp_path / "absent") == []
+
+
+def test_what_is_not_a_model_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a COLMAP model"):
+        read_model(tmp_path / "absent")
+    path = make_scene(tmp_path / "scene").write_truth(tmp_path / "model")
+    for name in ("points3D.bin", "images.bin", "frames.bin"):
+        content = (path / name).read_bytes()
+        (path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(InputError, match="damaged or cut off"):
+            read_model(path)
+        (path / name).write_bytes(content)
+    read_model(path)
+
+
+def test_shared_points_are_counted(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", images=4)
+    model = read_model(scene.write_truth(tmp_path / "model"))
+    first, *others = sorted(model.images)
+    image = model.images[first]
+    ids = image.point_ids.copy()
+    ids[np.flatnonzero(ids >= 0)[20:]] = -1
+    images = {**model.images, first: replace(image, point_ids=ids)}
+    counts = covisible_counts(replace(model, images=images))
+    assert len(counts) == 6
+    assert all(counts[first, other] == 20 for other in others)
+    assert counts[others[0], others[1]] == 150

@@ -1,0 +1,74 @@
+"""The pose of one image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sfm_features.colmap import estimate_absolute_pose
+from sfm_features.geometry import look_at, project, rotation_angle_deg
+from sfm_features.types import F32, F64, PIXEL_CENTRE, Camera, Pose
+
+CAMERA = Camera("SIMPLE_RADIAL", 640, 480, (500.0, 320.0, 240.0, 0.05))
+POSE = look_at(np.array([4.0, -3.0, 2.0]), np.array([0.1, 0.2, 0.3]))
+
+
+def _observe(outliers: float = 0.0, noise_px: float = 0.0) -> tuple[F32, F64, Pose]:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1, 1, (200, 3))
+    in_camera = points @ POSE.rotation.T + POSE.translation
+    xy = project(CAMERA, in_camera) + rng.normal(0, noise_px, (200, 2))
+    wrong = rng.random(200) < outliers
+    xy[wrong] = rng.uniform(0, 480, (wrong.sum(), 2))
+    return xy.astype(np.float32), points, POSE
+
+
+def test_the_pose_is_found_among_outliers() -> None:
+    xy, points, truth = _observe(outliers=0.5, noise_px=0.5)
+    found = estimate_absolute_pose(xy, points, CAMERA, max_error_px=3)
+    assert found is not None
+    assert np.linalg.norm(found.cam_from_world.centre - truth.centre) < 0.02
+    assert 80 <= found.num_inliers <= 120
+    assert found.inliers.shape == (200,) and found.inliers.dtype == np.bool_
+    assert found.camera == CAMERA
+    assert found.covariance.shape == (6, 6)
+    spread = np.sqrt(np.diag(found.covariance))
+    assert (spread > 1e-5).all() and (spread < 0.05).all()
+
+
+def test_half_a_pixel_would_show() -> None:
+    xy, points, truth = _observe()
+    found = estimate_absolute_pose(xy, points, CAMERA)
+    assert found is not None
+    assert np.allclose(found.cam_from_world.rotation, truth.rotation, atol=1e-6)
+    shifted = estimate_absolute_pose(xy + np.float32(PIXEL_CENTRE), points, CAMERA)
+    assert shifted is not None
+    turned = shifted.cam_from_world.rotation @ truth.rotation.T
+    assert rotation_angle_deg(turned) > 0.05
+
+
+def test_a_guessed_focal_length_is_corrected_in_a_copy() -> None:
+    xy, points, truth = _observe()
+    guess = Camera("SIMPLE_RADIAL", 640, 480, (768.0, 320.0, 240.0, 0.0))
+    found = estimate_absolute_pose(
+        xy, points, guess, estimate_focal=True, refine_extra_params=True
+    )
+    assert found is not None
+    assert guess.params == (768.0, 320.0, 240.0, 0.0)
+    assert found.camera.params == pytest.approx(CAMERA.params, rel=1e-3)
+    assert np.linalg.norm(found.cam_from_world.centre - truth.centre) < 1e-3
+
+
+def test_the_seed_decides() -> None:
+    xy, points, _ = _observe(outliers=0.6, noise_px=1)
+    one, same = (estimate_absolute_pose(xy, points, CAMERA, seed=4) for _ in "ab")
+    assert one is not None and same is not None
+    pose, same_pose = one.cam_from_world, same.cam_from_world
+    assert np.array_equal(pose.rotation, same_pose.rotation)
+    assert np.array_equal(pose.translation, same_pose.translation)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_too_few_matches_give_no_pose(count: int) -> None:
+    xy, points, _ = _observe()
+    assert estimate_absolute_pose(xy[:count], points[:count], CAMERA) is None
