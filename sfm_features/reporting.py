@@ -36,6 +36,7 @@ def report_reconstruction(
             model=models[0] if models else None,
             other_models=[list(model.images) for model in models[1:]],
             skipped=summary.skipped,
+            unregistered=summary.unregistered,
             seconds=summary.seconds,
             options=options,
             errors=summary.errors,
