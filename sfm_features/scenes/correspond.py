@@ -11,6 +11,8 @@ from sfm_features.types import F32, F64, Bool, Camera, Pose
 
 STEP = 1.5
 """How many times the slope beside it a step of depth may be and still be a surface."""
+BEND = 2e-3
+"""The share of itself by which 1 / depth may bend between two pixels."""
 CLOSE = 0.01
 """The share by which depths may differ and still be of one surface."""
 
@@ -84,7 +86,10 @@ def read_nearness(depth: F32, xy: F64) -> tuple[F64, Bool]:
 
 def _is_smooth(patch: F64) -> Bool:
     """Tell whether the inner steps along the rows (N, 4, 4) are like those beside."""
-    steps = np.abs(np.diff(patch[:, 1:3], axis=2))
-    beside = np.maximum(steps[:, :, 0], steps[:, :, 2])
-    slack = 1e-5 * np.abs(patch[:, 1:3, 1])
-    return np.asarray((steps[:, :, 1] <= STEP * beside + slack).all(1), np.bool_)
+    steps = np.diff(patch[:, 1:3], axis=2)
+    before, inner, after = (np.abs(steps[:, :, k]) for k in range(3))
+    value = np.abs(patch[:, 1:3, 1])
+    like = inner <= STEP * np.maximum(before, after) + 1e-5 * value
+    # A line through two points misses a bent one by a quarter of the bend at most.
+    bend = np.abs(np.diff(steps, axis=2)).max(2) / 4
+    return np.asarray((like & (bend <= BEND * value)).all(1), np.bool_)

@@ -43,9 +43,9 @@ def paint_square(
 ) -> F32:
     """Paint the square (H, W, 3): cobbles, slabs in rings, drains, stains."""
     size = (int(2 * half[0] * ppm), int(2 * half[1] * ppm))
-    picture = paint_cells(rng, size, 0.17 * ppm, (142, 134, 122), 0.14)
+    picture = paint_cells(rng, size, 0.135 * ppm, (146, 138, 126), 0.15)
     middle = (int((half[0] + 0.5) * ppm), int((half[1] - 0.8) * ppm))
-    slabs = paint_cells(rng, size, 0.55 * ppm, (170, 160, 142), 0.1)
+    slabs = paint_cells(rng, size, 0.42 * ppm, (170, 160, 142), 0.1)
     mask = np.zeros(size[::-1], np.uint8)
     for radius in (4.4, 8.2):
         cv2.circle(mask, middle, int(radius * ppm), 255, int(0.6 * ppm))

@@ -18,6 +18,10 @@ TREES: tuple[Place, ...] = (
     *((-12, 4.5, 6.5), (12, -3.5, 6.0), (-12, -5, 5.4), (1, -9.6, 5.2)),
 )
 """x, y and height."""
+FAR_TREES: tuple[Place, ...] = (
+    *((-29, 26, 9), (29, 27, 8.5), (-27, -27, 9.5), (28, -27, 8), (17, 32, 8)),
+    *((-16, 34, 9), (-20, -34, 8), (10, -33, 9), (-29, 10, 7), (-30, -12, 7.5)),
+)
 BUSHES: tuple[Spot, ...] = (
     *((12.8, 6.5), (-13.5, 9.8), (7.2, -11), (-10.4, -11), (2.0, 11), (8, 11)),
 )
@@ -36,6 +40,6 @@ def list_obstacles() -> list[tuple[float, float, float]]:
     circles += [(x, y, 1.6) for x, y in BUSHES]
     circles += [(x, y, 2.0) for x, y, _ in BENCHES]
     circles += [(x, y, 2.6) for x, y, _ in CRATES]
-    circles += [(x, y, 2.9) for x, y, _ in CARTS]
+    circles += [(x, y, 3.0) for x, y, _ in CARTS]
     circles += [(x, y, 3.1) for x, y, _ in CARS]
     return circles

@@ -15,12 +15,14 @@ from sfm_features.scenes.raster import (
     rasterise,
     see_planes,
 )
-from sfm_features.types import F32, F64, I32
+from sfm_features.types import F32, F64, I32, I64
 
-SKY_DIRECTIONS = 28
+SKY_DIRECTIONS = 24
 SKY_CELLS = 448
 SUN_CELLS = 3072
 LAMP_CELLS = 160
+LAMP_REACH = 24.0
+FAR = 60.0
 OFFSET = 0.05
 """Metres off a surface where light is gathered, so that it does not shade itself."""
 
@@ -35,7 +37,7 @@ class ShadowMap:
 
     def place(self, points: F64) -> tuple[F64, F64]:
         """Return the cells (..., 2) and the nearness (...) of world points (..., 3)."""
-        local = points @ self.rotation.T
+        local = turn(self.rotation, points)
         size = len(self.nearness)
         cells = (local[..., :2] / self.reach + 1) * (size / 2) - 0.5
         return cells, -local[..., 2]
@@ -63,10 +65,18 @@ class Samples:
         ]
 
 
+def turn(rotation: F64, points: F64) -> F64:
+    """Rotate points (..., 3) without BLAS, whose threads get in each other's way."""
+    x, y, z = points[..., 0], points[..., 1], points[..., 2]
+    return np.stack([r[0] * x + r[1] * y + r[2] * z for r in rotation], axis=-1)
+
+
 def place_samples(surfaces: Surfaces, cell: float = 0.25, most: int = 224) -> Samples:
-    """Spread points over every surface, about `cell` metres apart."""
+    """Spread points over every surface, about `cell` metres apart; few on far ones."""
     lengths = [np.linalg.norm(e, axis=1) for e in (surfaces.edge_v, surfaces.edge_u)]
-    counts = [np.clip(np.ceil(x / cell) + 1, 2, most).astype(np.int32) for x in lengths]
+    middle = surfaces.origin + (surfaces.edge_u + surfaces.edge_v) / 2
+    cells = np.where(np.linalg.norm(middle, axis=1) > FAR, 8 * cell, cell)
+    counts = [np.clip(np.ceil(x / cells) + 1, 2, most).astype("i4") for x in lengths]
     shapes = np.stack(counts, axis=1)
     starts = np.concatenate([[0], np.cumsum(shapes.prod(1))]).astype(np.int32)
     points = np.empty((int(starts[-1]), 3))
@@ -96,8 +106,12 @@ def cast_parallel(
     direction: F64,
     size: int,
     reach: float,
+    smallest: float = 0.0,
 ) -> ShadowMap:
-    """See the scene along a direction (where the light travels to)."""
+    """See the scene along a direction (where the light travels to).
+
+    Surfaces of less than `smallest` square metres cast no shadow.
+    """
     rotation = look_along(direction)
     centres = ((np.arange(size) + 0.5) / size * 2 - 1) * reach
     y, x = np.meshgrid(centres, centres, indexing="ij")
@@ -106,6 +120,7 @@ def cast_parallel(
     low, high = np.floor(cells.min(1)) - 1, np.ceil(cells.max(1)) + 1
     blocks = np.clip(np.concatenate([low, high], axis=1), 0, size).astype(np.int32)
     seen = np.flatnonzero((blocks[:, 2:] > blocks[:, :2]).all(1))
+    seen = seen[surfaces.area[seen] >= smallest]
     order = seen[np.argsort(corners[seen, :, 2].min(1), kind="stable")]
     planes = see_planes(surfaces, rotation, np.zeros(3), perspective=False)
     job = Job(x.astype(np.float32), y.astype(np.float32), planes, order, blocks)
@@ -128,15 +143,18 @@ def gather_sky(
     """Return the share of sky light (M,) that reaches every sample."""
     total = np.zeros(len(samples.points))
     for to_sky in spread_directions(SKY_DIRECTIONS):
-        shadows = cast_parallel(surfaces, textures, -to_sky, SKY_CELLS, reach)
+        shadows = cast_parallel(
+            surfaces, textures, -to_sky, SKY_CELLS, reach, smallest=0.3
+        )
         cells, nearness = shadows.place(samples.points)
         x, y = np.clip(np.rint(cells), 0, SKY_CELLS - 1).astype(np.int32).T
         bias = 0.8 * reach / SKY_CELLS
         open_ = nearness > shadows.nearness[y, x] - bias
-        # The density already holds a cosine to the zenith; 0.35 keeps walls from
-        # being lit by the horizon alone, as light from the ground would.
-        facing = np.clip(samples.normals @ to_sky, 0, None) / max(to_sky[2], 0.3)
-        total += open_ * (0.35 * (samples.normals @ to_sky > -0.3) + 0.65 * facing)
+        # The directions already crowd at the zenith, as its cosine asks for; a share
+        # of 0.35 whatever the slope stands for light that comes off the ground.
+        cosine = (samples.normals * to_sky).sum(1)
+        facing = np.clip(cosine, 0, None) / max(to_sky[2], 0.3)
+        total += open_ * (0.35 * (cosine > -0.3) + 0.65 * facing)
     return np.asarray(total / SKY_DIRECTIONS, np.float32)
 
 
@@ -151,19 +169,30 @@ def gather_lamps(
     for lamp in lamps:
         away = np.asarray(lamp.centre) - samples.points
         square = (away**2).sum(1)
-        reached = np.flatnonzero(square < 24.0**2)
+        reached = np.flatnonzero(square < LAMP_REACH**2)
         away, square = away[reached], square[reached]
         facing = (samples.normals[reached] * away).sum(1) / np.sqrt(square)
         strength = np.clip(0.12 + 0.88 * facing, 0, None) * lamp.power
         strength = strength * _fade(square)
-        strength *= _see_lamp(surfaces, textures, lamp, -away)
+        shading = surfaces.take(_find_near(surfaces, lamp))
+        strength *= _see_lamp(shading, textures, lamp, -away)
         total[reached] += (strength[:, None] * np.asarray(lamp.colour)).astype("f4")
     return total
 
 
+def _find_near(surfaces: Surfaces, lamp: Lamp) -> I64:
+    """Return the surfaces that may keep a lamp's light from something."""
+    half = (surfaces.edge_u + surfaces.edge_v) / 2
+    middle = surfaces.origin + half
+    spread = np.linalg.norm(surfaces.edge_u, axis=1)
+    spread += np.linalg.norm(surfaces.edge_v, axis=1)
+    gap = np.linalg.norm(middle - np.asarray(lamp.centre), axis=1) - spread / 2
+    return np.flatnonzero((gap < LAMP_REACH) & (surfaces.area > 0.04))
+
+
 def _fade(square: F64) -> F64:
     """Fall off with the squared distance, to nothing at the reach of a lamp."""
-    return np.asarray(np.clip(1 - square / 24.0**2, 0, 1) / (0.6 + square))
+    return np.asarray(np.clip(1 - square / LAMP_REACH**2, 0, 1) / (0.6 + square))
 
 
 FACES = np.concatenate([np.eye(3), -np.eye(3)])
@@ -174,7 +203,7 @@ def _see_lamp(
 ) -> F64:
     """Tell which rays (M, 3) from a lamp arrive: six views of a cube around it."""
     arrives = np.zeros(len(rays))
-    face = np.argmax(rays @ FACES.T, axis=1)
+    face = np.argmax(np.concatenate([rays, -rays], axis=1), axis=1)
     centres = ((np.arange(LAMP_CELLS) + 0.5) / LAMP_CELLS * 2 - 1).astype(np.float32)
     y, x = np.meshgrid(centres, centres, indexing="ij")
     for number, axis in enumerate(FACES):
@@ -192,11 +221,13 @@ def _see_lamp(
         nearest = np.where(counts, points[..., 2], np.inf).min(1)
         # Nothing within 0.35 m casts a shadow: that is the lamp's own glass.
         blocks[nearest < 0.35] = 0
-        seen = np.flatnonzero((blocks[:, 2:] > blocks[:, :2]).all(1) & (nearest < 24))
+        seen = np.flatnonzero(
+            (blocks[:, 2:] > blocks[:, :2]).all(1) & (nearest < LAMP_REACH)
+        )
         order = seen[np.argsort(nearest[seen], kind="stable")]
         job = Job(x, y, see_planes(surfaces, rotation, shift), order, blocks)
         nearness = rasterise(job, surfaces, textures).nearness
-        local = rays[chosen] @ rotation.T
+        local = turn(rotation, rays[chosen])
         cells = (local[:, :2] / local[:, 2:] + 1) * (LAMP_CELLS / 2)
         i, j = np.clip(cells, 0, LAMP_CELLS - 1).astype(np.int32).T
         arrives[chosen] = 1 / local[:, 2] > nearness[j, i] * 0.94

@@ -79,7 +79,7 @@ def paint_cells(rng: Rng, size: Size, pitch: float, colour: Colour, vary: float)
     """Paint rubble or cobbles (H, W, 3) with a colour of their own and dark joints."""
     labels, inside = make_cells(rng, size, pitch)
     count = int(labels.max()) + 1
-    own = 1 + vary * rng.normal(0, 1, (count, 1)) + 0.04 * rng.normal(0, 1, (count, 3))
+    own = 1 + vary * rng.normal(0, 1, (count, 1)) + 0.022 * rng.normal(0, 1, (count, 3))
     colours = (np.clip(own, 0.45, 1.6) * colour).astype(np.float32)
     shade = 1 + 0.12 * make_noise(rng, size, pitch / 2, 3)
     shade *= 0.45 + 0.55 * inside

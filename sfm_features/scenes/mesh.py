@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sfm_features.types import F32, F64, I32, U8, Bool
+from sfm_features.types import F32, F64, I32, I64, U8, Bool
 
 ROUND = -1.0
 """The taper of a surface that is an ellipse inside its rectangle."""
@@ -84,6 +84,16 @@ class Surfaces:
     def __len__(self) -> int:
         return len(self.origin)
 
+    def take(self, chosen: I64) -> Surfaces:
+        """Return some of the surfaces."""
+        return Surfaces(*(getattr(self, part.name)[chosen] for part in fields(self)))
+
+    @property
+    def area(self) -> F64:
+        """Areas (N,) of the whole rectangles, in square metres."""
+        spans = np.cross(self.edge_u, self.edge_v)
+        return np.asarray(np.linalg.norm(spans, axis=1), np.float64)
+
     @property
     def normal(self) -> F64:
         """Unit normals (N, 3), out of the front."""
@@ -113,7 +123,7 @@ class Builder:
     textures: list[Texture] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
     lamps: list[Lamp] = field(default_factory=list)
-    blocks: list[tuple[float, float, float, float]] = field(default_factory=list)
+    blocks: list[tuple[float, ...]] = field(default_factory=list)
     _rows: list[tuple[F64, F64, F64, int, F64, float, bool]] = field(
         default_factory=list
     )
@@ -147,6 +157,14 @@ class Builder:
             x, y = self.rng.random(2) * (width - w, height - h)
             region = np.array([x, y, w, h], np.float64)
         self._rows.append((corner, u, v, number, region, taper, two_sided))
+
+    def keep_out(
+        self, frame: Frame, low: tuple[float, float], high: tuple[float, float]
+    ) -> None:
+        """Keep cameras out of a rectangle (right, out) of a frame."""
+        middle = frame.at((low[0] + high[0]) / 2, (low[1] + high[1]) / 2, 0)
+        half = ((high[0] - low[0]) / 2, (high[1] - low[1]) / 2)
+        self.blocks.append((*middle[:2].tolist(), *frame.right[:2].tolist(), *half))
 
     def finish(self) -> Surfaces:
         """Return all surfaces as arrays."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfm_features.scenes.buildings import block
 from sfm_features.scenes.mesh import ROUND, UP, Builder, Frame, Lamp, add_box
 from sfm_features.types import F64
 
@@ -70,7 +69,7 @@ def add_fountain(builder: Builder, x: float, y: float) -> None:
     arm = stand(x, y, 30)
     add_box(builder, arm, (-0.75, -0.06, 4.0), (0.3, 0.06, 4.13), "bronze")
     add_box(builder, arm, (-0.78, -0.06, 4.0), (-0.66, 0.06, 4.7), "bronze")
-    block(builder, stand(x, y), (-3.3, -3.3), (3.3, 3.3))
+    builder.keep_out(stand(x, y), (-2.6, -2.6), (2.6, 2.6))
 
 
 def add_tree(builder: Builder, x: float, y: float, height: float) -> None:
@@ -91,7 +90,7 @@ def add_tree(builder: Builder, x: float, y: float, height: float) -> None:
         leaves = f"leaves{int(rng.integers(6))}"
         origin = middle - across / 2 + up / 2
         builder.add(origin, across, -up, leaves, two_sided=True)
-    block(builder, stand(x, y), (-1.0, -1.0), (1.0, 1.0))
+    builder.keep_out(stand(x, y), (-1.0, -1.0), (1.0, 1.0))
 
 
 def add_bush(builder: Builder, x: float, y: float, size: float) -> None:
@@ -106,7 +105,7 @@ def add_bush(builder: Builder, x: float, y: float, size: float) -> None:
         origin = centre - across / 2 + (0.4 + size) * UP
         leaves = f"leaves{int(rng.integers(6))}"
         builder.add(origin, across, -size * UP, leaves, two_sided=True)
-    block(builder, stand(x, y), (-1.0, -1.0), (1.0, 1.0))
+    builder.keep_out(stand(x, y), (-1.0, -1.0), (1.0, 1.0))
 
 
 def add_lamp(builder: Builder, x: float, y: float) -> None:
@@ -118,8 +117,8 @@ def add_lamp(builder: Builder, x: float, y: float) -> None:
     add_box(builder, frame, (-0.3, -0.03, 3.0), (0.3, 0.03, 3.06), "iron")
     add_ring(builder, centre, (0.12, 3.3), (0.2, 3.75), "glass", 6)
     add_ring(builder, centre, (0.26, 3.75), (0.0, 4.0), "iron", 6)
-    builder.lamps.append(Lamp((x, y, 3.55), (1.0, 0.72, 0.42), 5.0))
-    block(builder, frame, (-0.7, -0.7), (0.7, 0.7))
+    builder.lamps.append(Lamp((x, y, 3.55), (1.0, 0.74, 0.44), 9.0))
+    builder.keep_out(frame, (-0.7, -0.7), (0.7, 0.7))
 
 
 def add_bench(builder: Builder, x: float, y: float, degrees: float) -> None:
@@ -133,7 +132,7 @@ def add_bench(builder: Builder, x: float, y: float, degrees: float) -> None:
     for side in (-0.75, 0.65):
         add_box(builder, f, (side, -0.5, 0), (side + 0.1, 0.0, 0.42), "iron")
         add_box(builder, f, (side, -0.55, 0.42), (side + 0.1, -0.5, 0.9), "iron")
-    block(builder, f, (-1.4, -1.2), (1.4, 0.8))
+    builder.keep_out(f, (-1.4, -1.2), (1.4, 0.8))
 
 
 def add_crates(builder: Builder, x: float, y: float, degrees: float) -> None:
@@ -153,7 +152,7 @@ def add_crates(builder: Builder, x: float, y: float, degrees: float) -> None:
     add_ring(builder, centre, (0.3, 0), (0.36, 0.4), "barrel", 10)
     add_ring(builder, centre, (0.36, 0.4), (0.3, 0.85), "barrel", 10)
     add_disc(builder, centre + 0.85 * UP, 0.3, "wood")
-    block(builder, f, (-1.2, -1.2), (2.3, 1.9))
+    builder.keep_out(f, (-1.2, -1.2), (2.3, 1.9))
 
 
 def add_cart(builder: Builder, x: float, y: float, degrees: float, cloth: str) -> None:
@@ -173,7 +172,7 @@ def add_cart(builder: Builder, x: float, y: float, degrees: float, cloth: str) -
         for py in (-0.66, 0.66):
             corner = f.at(px - 0.42, py, 0.84)
             builder.add(corner, 0.84 * f.right, -0.84 * UP, "wheel", two_sided=True)
-    block(builder, f, (-2.0, -1.7), (2.0, 1.7))
+    builder.keep_out(f, (-2.0, -1.7), (2.0, 1.7))
 
 
 def add_car(builder: Builder, x: float, y: float, degrees: float, kind: int) -> None:
@@ -188,4 +187,19 @@ def add_car(builder: Builder, x: float, y: float, degrees: float, kind: int) -> 
         for py, way in ((0.77, 1.0), (-0.77, -1.0)):
             corner = f.at(px - 0.36 * way, py, 0.72)
             builder.add(corner, 0.72 * way * f.right, -0.72 * UP, "tyre", taper=ROUND)
-    block(builder, f, (-2.4, -1.6), (2.4, 1.6))
+    builder.keep_out(f, (-2.4, -1.6), (2.4, 1.6))
+
+
+def add_bunting(
+    builder: Builder, start: tuple[float, float], end: tuple[float, float]
+) -> None:
+    """Hang a string of little flags between two lamp posts."""
+    a, b = np.array([*start, 3.95]), np.array([*end, 3.95])
+    count = int(np.linalg.norm(b - a) / 0.42)
+    share = np.linspace(0, 1, count + 1)[:, None]
+    points = a + share * (b - a) - 4 * 0.7 * share * (1 - share) * UP
+    for k, (p, q) in enumerate(zip(points[:-1], points[1:], strict=True)):
+        builder.add(p, q - p, -0.02 * UP, "wood", ppm=64, two_sided=True)
+        across, tall = 0.75 * (q - p), 0.36
+        tip = p + 0.125 * (q - p) - tall * UP
+        builder.add(tip, across, tall * UP, f"flag{k % 4}", taper=1.0, two_sided=True)

@@ -165,4 +165,5 @@ def get_corners(surfaces: Surfaces, rotation: F64, translation: F64) -> F64:
     """Return the corners (N, 4, 3) in a frame x' = rotation @ x + translation."""
     o, u, v = surfaces.origin, surfaces.edge_u, surfaces.edge_v
     corners = np.stack([o, o + u, o + u + v, o + v], axis=1)
-    return np.asarray(corners @ rotation.T + translation, np.float64)
+    turned = np.einsum("nck,jk->ncj", corners, rotation)
+    return np.asarray(turned + translation, np.float64)

@@ -150,7 +150,7 @@ def _develop(colours: F32, lighting: str, seed: int) -> U8:
     """Turn light into bytes as a camera does: exposure, balance, noise, tone curve."""
     rng = np.random.default_rng([seed, LIGHTINGS.index(lighting)])
     day = lighting == "day"
-    exposure = np.exp(rng.normal(0, 0.06 if day else 0.1)) * (1.0 if day else 1.15)
+    exposure = np.exp(rng.normal(0, 0.06 if day else 0.1)) * (1.0 if day else 1.5)
     balance = np.exp(rng.normal(0, 0.015 if day else 0.03, 3))
     light = colours * (exposure * balance).astype(np.float32)
     # Photons are few in the dark: noise grows with the root of the light, over a floor.

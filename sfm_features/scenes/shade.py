@@ -12,8 +12,8 @@ from sfm_features.scenes.mesh import Surfaces, Texture
 from sfm_features.scenes.raster import Buffers, Planes
 from sfm_features.types import F32, F64, I32, I64, U8
 
-ROW = 256
-"""Pixels are remapped in rows this long: OpenCV cannot take longer ones than 32767."""
+ROW, LONGEST = 1024, 32000
+"""Many pixels are remapped in rows: OpenCV takes no row longer than 32767."""
 LINEAR = ((np.arange(256) / 255.0) ** 2.2).astype(np.float32)
 
 
@@ -112,7 +112,7 @@ def _light(scene: Scene, index: int, place: Place) -> F32:
     colour = albedo * light
     if texture.solid is None and look.glow.any():
         glow = LINEAR[np.rint(rgba[:, 3]).astype(np.uint8)][:, None]
-        colour += glow * look.glow * (0.35 + albedo)
+        colour += glow * look.glow * (0.12 + albedo)
     return np.asarray(colour, np.float32)
 
 
@@ -167,18 +167,21 @@ def _sample_grid(grid: F32, place: Place) -> F32:
 def remap(picture: F32 | U8, x: F32, y: F32) -> F32 | U8:
     """Read a picture (H, W[, C]) bilinearly at K places -> (K[, C]), type kept."""
     count = len(x)
-    padding = -count % ROW
+    row = ROW if count > LONGEST else max(count, 1)
+    padding = -count % row
     if padding:
         x, y = np.pad(x, (0, padding)), np.pad(y, (0, padding))
     out = cv2.remap(
         picture,
-        x.reshape(-1, ROW).astype(np.float32, copy=False),
-        y.reshape(-1, ROW).astype(np.float32, copy=False),
+        x.reshape(-1, row).astype(np.float32, copy=False),
+        y.reshape(-1, row).astype(np.float32, copy=False),
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
     out = np.asarray(out).reshape(-1, *picture.shape[2:])[:count]
-    return np.asarray(out, np.uint8 if picture.dtype == np.uint8 else np.float32)
+    if picture.dtype == np.uint8:
+        return np.asarray(out, np.uint8)
+    return np.asarray(out, np.float32)
 
 
 def sample_texture(texture: Texture, region: F64, place: Place) -> F32:
@@ -229,7 +232,13 @@ def _sample_levels(texture: Texture, x: F32, y: F32, levels: F32) -> F32:
 
 def _sample_level(texture: Texture, x: F32, y: F32, level: I32) -> F32:
     last = len(texture.scale) - 1
-    level = np.minimum(level, last)
-    scale, offset = texture.scale[level], texture.offset[level] - np.float32(0.5)
-    at_x, at_y = x * scale[:, 0] + offset[:, 0], y * scale[:, 1] + offset[:, 1]
+    low, high = min(int(level.min()), last), min(int(level.max()), last)
+    offsets = texture.offset - np.float32(0.5)
+    if low == high:
+        (sx, sy), (ox, oy) = texture.scale[low], offsets[low]
+        at_x, at_y = x * sx + ox, y * sy + oy
+    else:
+        level = np.minimum(level, last)
+        at_x = x * texture.scale[:, 0][level] + offsets[:, 0][level]
+        at_y = y * texture.scale[:, 1][level] + offsets[:, 1][level]
     return remap(texture.atlas, at_x, at_y).astype(np.float32)

@@ -19,8 +19,8 @@ def paint_sky(rng: Rng) -> tuple[U8, U8]:
     elevation = np.linspace(HIGHEST, LOWEST, HEIGHT, dtype=np.float32)[:, None, None]
     rise = np.clip(elevation / 1.2, 0, 1) ** 0.6
     cover = _paint_clouds(rng)
-    clouds = np.clip((cover - 0.12) * 1.7, 0, 1)[..., None]
-    under = np.clip(1.1 - 0.5 * cover[..., None], 0.55, 1)
+    clouds = np.clip((cover - 0.1) * 2.6, 0, 1)[..., None]
+    under = np.clip(1.16 - 0.42 * cover[..., None], 0.72, 1)
     blue = to_f32((196, 214, 232)) * (1 - rise) + to_f32((84, 132, 196)) * rise
     white = under * to_f32((255, 252, 246))
     day = blue + clouds * (white - blue)
@@ -35,7 +35,7 @@ def paint_sky(rng: Rng) -> tuple[U8, U8]:
 
 def _paint_clouds(rng: Rng) -> F32:
     """Paint clouds that shrink towards the horizon and meet themselves all around."""
-    flat = make_noise(rng, (2048, 2048), 300, 7)
+    flat = make_noise(rng, (2048, 2048), 230, 8)
     up = np.linspace(HIGHEST, LOWEST, HEIGHT)[:, None]
     around = np.linspace(0, 2 * np.pi, WIDTH, endpoint=False)[None]
     distance = 1 / (np.sin(np.clip(up, 0, None)) + 0.18)

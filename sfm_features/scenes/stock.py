@@ -11,7 +11,6 @@ from sfm_features.scenes.materials import (
     make_noise,
     paint_ashlar,
     paint_brick,
-    paint_cells,
     paint_grass,
     paint_leaves,
     paint_planks,
@@ -22,6 +21,7 @@ from sfm_features.scenes.materials import (
     to_rgba,
 )
 from sfm_features.scenes.mesh import Builder
+from sfm_features.scenes.openings import Canvas, paint_window
 from sfm_features.scenes.signs import FONTS, SHOPS, WORDS, write
 from sfm_features.types import F32, U8
 
@@ -109,10 +109,11 @@ def _add_green(builder: Builder, rng: Rng) -> None:
 
 
 def _add_props(builder: Builder, rng: Rng) -> None:
-    carved = paint_cells(rng, (640, 300), 40, (182, 172, 152), 0.07)
-    for x in range(20, 640, 60):
-        cv2.circle(carved, (x, 150), 18, (120, 112, 98), 4, cv2.LINE_AA)
-        cv2.circle(carved, (x + 2, 152), 10, (216, 206, 186), 2, cv2.LINE_AA)
+    carved = paint_ashlar(rng, (640, 300), 64, (186, 176, 156))
+    for x in range(14, 640, 30):
+        for y in range(14, 300, 60):
+            cv2.circle(carved, (x, y), 9, (136, 126, 110), 2)
+            cv2.circle(carved, (x + 1, y + 1), 5, (206, 196, 176), 1)
     carved *= (1 + 0.18 * make_noise(rng, (640, 300), 40, 4))[..., None]
     _put(builder, "carved", carved)
     _put(builder, "bronze", _speckle(rng, (256, 256), (92, 116, 96), 0.4, 0.2))
@@ -133,6 +134,7 @@ def _add_props(builder: Builder, rng: Rng) -> None:
     cv2.circle(tyre, (36, 36), 9, (80, 80, 80), -1)
     _put(builder, "tyre", tyre)
     _add_vans(builder, rng)
+    _add_cloth(builder, rng)
 
 
 def _paint_fruit(rng: Rng) -> F32:
@@ -158,6 +160,19 @@ def _paint_wheel(rng: Rng) -> U8:
         end = (int(48 + 42 * np.cos(turn)), int(48 + 42 * np.sin(turn)))
         cv2.line(alpha, (48, 48), end, 255, 5)
     return to_rgba(_speckle(rng, (96, 96), (104, 70, 46), 0.3, 0.2), alpha)
+
+
+def _add_cloth(builder: Builder, rng: Rng) -> None:
+    """Paint flags, and windows for roofs."""
+    red, blue = (196.0, 52.0, 46.0), (44.0, 92.0, 140.0)
+    colours: list[Colour] = [red, (236, 226, 200), blue, (230, 176, 60)]
+    for k, colour in enumerate(colours):
+        _put(builder, f"flag{k}", _speckle(rng, (48, 48), colour, 0.12, 0.06))
+    for k in range(4):
+        canvas = Canvas(paint_planks(rng, (96, 100), 80, (150, 132, 104)), 80)
+        paint_window(rng, canvas, (0.2, 0.25, 1.0, 1.12), colours[k])
+        glow = np.clip(canvas.glow, 0, 255).astype(np.uint8)
+        builder.add_texture(to_rgba(canvas.rgb, glow), name=f"dormer{k}")
 
 
 def _add_vans(builder: Builder, rng: Rng) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm_features.scenes import layout, props
-from sfm_features.scenes.buildings import House, add_house
-from sfm_features.scenes.facades import WALLS, Front, Plan, paint_front
+from sfm_features.scenes.buildings import add_house
+from sfm_features.scenes.facades import WALLS, Front, House, Plan, paint_front
 from sfm_features.scenes.land import add_hills, add_land
+from sfm_features.scenes.landmarks import add_church
 from sfm_features.scenes.light import (
     SUN_CELLS,
     Samples,
@@ -42,13 +43,20 @@ class Town:
     textures: list[Texture]
     lamps: list[Lamp]
     blocks: F64
-    """Rectangles (B, 4: x0, y0, x1, y1) that a camera must stay out of."""
+    """Rectangles (B, 6) on the ground: middle, direction to the right, half sizes."""
     sky_day: U8
     sky_night: U8
     _looks: dict[str, Look] = field(default_factory=dict)
     _samples: Samples | None = None
     _sky_share: F32 | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_blocked(self, place: F64) -> bool:
+        """Tell whether a place (3,) is in a house or so near a thing as to be in it."""
+        x, y = (place[:2] - self.blocks[:, :2]).T
+        rx, ry = self.blocks[:, 2:4].T
+        along, out = np.abs(x * rx + y * ry), np.abs(x * ry - y * rx)
+        return bool(((along < self.blocks[:, 4]) & (out < self.blocks[:, 5])).any())
 
     def get_look(self, lighting: str) -> Look:
         """Return the lights of day or night."""
@@ -70,12 +78,12 @@ class Town:
             shadows: ShadowMap | None = cast_parallel(
                 self.surfaces, self.textures, -towards, SUN_CELLS, REACH
             )
-            sky, sun = to_f32([0.42, 0.5, 0.62]), to_f32([1.5, 1.36, 1.12])
+            sky, sun = to_f32([0.52, 0.6, 0.72]), to_f32([1.75, 1.58, 1.3])
             glow = np.zeros(3, np.float32)
             return Look(sky, sun, towards, share, None, glow, shadows)
         light = gather_lamps(self.surfaces, self.textures, self._samples, self.lamps)
-        sky, sun = to_f32([0.035, 0.042, 0.075]), np.zeros(3, np.float32)
-        glow = to_f32([1.5, 1.0, 0.5])
+        sky, sun = to_f32([0.045, 0.055, 0.095]), np.zeros(3, np.float32)
+        glow = to_f32([1.9, 1.25, 0.62])
         lamps = self._samples.split(light)
         return Look(sky, sun, towards, share, lamps, glow, None)
 
@@ -83,7 +91,7 @@ class Town:
 def _find_sun(seed: int) -> F64:
     """Return the direction towards the sun: a friendly afternoon."""
     rng = np.random.default_rng([seed, 7])
-    azimuth, height = np.deg2rad([rng.uniform(205, 245), rng.uniform(38, 46)])
+    azimuth, height = np.deg2rad([rng.uniform(205, 245), rng.uniform(46, 54)])
     flat = np.cos(height)
     return np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(height)])
 
@@ -214,6 +222,12 @@ def _paint_house(
 def _place_props(builder: Builder) -> None:
     """Furnish the square."""
     props.add_fountain(builder, *layout.FOUNTAIN)
+    add_church(builder, props.stand(27.5, 2.4, -90))
+    posts = layout.LAMPS[:4]
+    for start, end in ((posts[0], posts[3]), (posts[2], posts[1])):
+        props.add_bunting(builder, start, end)
+    for x, y, height in layout.FAR_TREES:
+        props.add_tree(builder, x, y, height)
     for x, y in layout.LAMPS:
         props.add_lamp(builder, x, y)
     for x, y, height in layout.TREES:

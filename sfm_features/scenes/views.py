@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,11 @@ from sfm_features.types import F64, Camera, Pose
 
 STEPS = 30
 """Views of one round; a walk of fewer views is the first part of it."""
+DETOURS = sorted(
+    itertools.product(np.linspace(-0.4, 0.4, 21), np.linspace(-0.3, 0.3, 11)),
+    key=lambda detour: float(np.hypot(*detour)),
+)
+"""How to go around what is in the way, nearest first: further out, to the side."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,11 @@ def _stand(heading: float, turn: float, waves: F64, rng: np.random.Generator) ->
     )
     height = 1.65 + 0.12 * np.sin(5 * turn + waves[2]) + rng.normal(0, 0.03)
     jitter = rng.normal(0, 0.15, 2)
-    # Further in and out in ever larger steps, until nothing is in the way.
-    for step in range(60):
-        change = (-1) ** step * 0.02 * ((step + 1) // 2)
-        around = np.array([np.cos(heading), np.sin(heading)])
-        place = FOUNTAIN + around * (13.0, 10.2) * (swing + change) + jitter
+    for further, aside in DETOURS:
+        around = np.array([np.cos(heading + aside), np.sin(heading + aside)])
+        place = FOUNTAIN + around * (13.0, 10.2) * (swing + further) + jitter
         if is_free(place):
             return np.array([*place, height])
-        heading += 0.004
     raise AssertionError("the path is blocked everywhere")
 
 
