@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sfm_features.colmap.cameras import CameraBook, CameraOptions
 from sfm_features.colmap.convert import to_colmap_camera
 from sfm_features.colmap.files import remove_database
-from sfm_features.colmap.logs import forward_logs, open_database
+from sfm_features.colmap.logs import forward_logs
 from sfm_features.colmap.models import load
 from sfm_features.errors import InputError, OutputError
 from sfm_features.types import F32, PIXEL_CENTRE, Matches, Pair
@@ -44,7 +44,7 @@ def import_features_and_matches(
         remove_database(draft)
         with (
             forward_logs(),
-            open_database(draft) as handle,
+            pycolmap.Database.open(draft) as handle,
             pycolmap.DatabaseTransaction(handle),
         ):
             writer = _Writer(handle, names, CameraBook(cameras, images_dir), reference)
@@ -52,10 +52,10 @@ def import_features_and_matches(
             writer.write_matches(matches)
             num_cameras = handle.num_cameras()
         _publish_database(draft, database)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # COLMAP's are RuntimeErrors
         raise OutputError(
-            f"{database}: cannot be written ({error.strerror or error}); check the "
-            "folder's permissions and the free space"
+            f"{database}: cannot be written ({error}); check the folder's permissions "
+            "and the free space"
         ) from error
     log.info(
         "%s: %d images, %d cameras, %d pairs",

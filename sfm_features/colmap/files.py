@@ -7,13 +7,15 @@ import struct
 from pathlib import Path
 
 from sfm_features.colmap.logs import open_database
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, OutputError
 
 MODEL_FILES = tuple(
     f"{name}.bin" for name in ("cameras", "images", "points3D", "rigs", "frames")
 )
-_POINT_BYTES = 51  # id 8, position 24, colour 3, error 8, track length 8
-_OBSERVATION_BYTES = 8
+_POSE_BYTES = 64  # of an image: id 4, rotation 32, translation 24, camera 4
+_KEYPOINT_BYTES = 24  # position 16, point 8
+_POINT_BYTES = 43  # id 8, position 24, colour 3, error 8
+_OBSERVATION_BYTES = 8  # image 4, keypoint 4
 
 
 def require_database(database: Path) -> None:
@@ -35,6 +37,16 @@ def remove_database(database: Path) -> None:
     settings_note(database).unlink(missing_ok=True)
 
 
+def require_space(path: Path, size: int) -> None:
+    """Raise if there is no room for `size` bytes; COLMAP aborts on a full disk."""
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise OutputError(
+            f"{path}: needs {size >> 20} MiB and the disk has {free >> 20} MiB left; "
+            "make room"
+        )
+
+
 def copy_database(database: Path, target: Path) -> None:
     """Copy a database that nobody is writing, with what is only in its journal."""
     open_database(database).close()  # the last to close it empties the journal
@@ -47,23 +59,43 @@ def copy_database(database: Path, target: Path) -> None:
 def is_whole(model: Path) -> bool:
     """Whether all five files of a model are there, and written to their ends.
 
-    COLMAP writes the points last, so it is enough that these are complete. Loading
-    would not tell: COLMAP may read a cut file as it is, or never finish.
+    The small ones are written first, so it is enough that the others are complete.
+    Loading would not tell: COLMAP may read a cut file as it is, or never finish.
     """
-    if not all((model / name).is_file() for name in MODEL_FILES):
-        return False
-    return is_whole_points_file(model / "points3D.bin")
+    return all((model / name).is_file() for name in MODEL_FILES) and not is_cut(model)
 
 
-def is_whole_points_file(path: Path) -> bool:
-    """Whether points3D.bin ends where its last point does."""
-    content = path.read_bytes()
+def is_cut(model: Path) -> bool:
+    """Whether images.bin or points3D.bin end before, or after, their last entry."""
     try:
-        (num_points,) = struct.unpack_from("<Q", content)
-        end = 8
-        for _ in range(num_points):
-            (track_length,) = struct.unpack_from("<Q", content, end + _POINT_BYTES - 8)
-            end += _POINT_BYTES + track_length * _OBSERVATION_BYTES
-    except (struct.error, OverflowError):
-        return False
+        return not (
+            _ends_with_last_image((model / "images.bin").read_bytes())
+            and _ends_with_last_point((model / "points3D.bin").read_bytes())
+        )
+    except (struct.error, OverflowError, ValueError):
+        return True
+
+
+def require_whole(model: Path, output: Path) -> None:
+    """Raise if a model just written is cut off: COLMAP does not check its writes."""
+    if not is_whole(model):
+        raise OutputError(f"{output}: the disk is full; make room and run it again")
+
+
+def _ends_with_last_image(content: bytes) -> bool:
+    (num_images,) = struct.unpack_from("<Q", content)
+    end = 8
+    for _ in range(num_images):
+        name_end = content.index(b"\0", end + _POSE_BYTES)
+        (num_keypoints,) = struct.unpack_from("<Q", content, name_end + 1)
+        end = name_end + 9 + num_keypoints * _KEYPOINT_BYTES
+    return end == len(content)
+
+
+def _ends_with_last_point(content: bytes) -> bool:
+    (num_points,) = struct.unpack_from("<Q", content)
+    end = 8
+    for _ in range(num_points):
+        (track_length,) = struct.unpack_from("<Q", content, end + _POINT_BYTES)
+        end += _POINT_BYTES + 8 + track_length * _OBSERVATION_BYTES
     return end == len(content)

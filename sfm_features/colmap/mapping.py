@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, get_args
 import pycolmap
 
 from sfm_features.colmap import snapshots
-from sfm_features.colmap.files import copy_database, require_database
+from sfm_features.colmap.files import copy_database, require_database, require_whole
 from sfm_features.colmap.logs import open_database
 from sfm_features.colmap.running import Cancellation, Cancelled, run_with_progress
 from sfm_features.errors import InputError, OptionError, ReconstructionError
@@ -182,9 +182,12 @@ def _map_hierarchically(run: _Run, _: Path | None) -> Models:
     def work() -> Models:
         # The clustering takes its random numbers from this thread's generator.
         pycolmap.set_random_seed(run.seed)
-        return pycolmap.hierarchical_mapping(
-            run.database, run.images_dir, run.models_dir, mapper
-        )
+        try:
+            return pycolmap.hierarchical_mapping(
+                run.database, run.images_dir, run.models_dir, mapper
+            )
+        except IndexError:  # how it says that no cluster gave a model
+            return {}
 
     return _run_uncounted(work, "map clusters", run)
 
@@ -235,6 +238,7 @@ def _publish(models: Models, run: _Run) -> list[Path]:
     for rank, model in enumerate(ranked):
         (draft / str(rank)).mkdir(parents=True)
         model.write_binary(draft / str(rank))
+        require_whole(draft / str(rank), run.output)
     snapshots.publish(draft, run.output)
     log.info(
         "%s: %d models with %s images",

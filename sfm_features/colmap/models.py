@@ -16,7 +16,7 @@ from sfm_features.colmap.convert import (
     to_colmap_camera,
     to_colmap_pose,
 )
-from sfm_features.colmap.files import MODEL_FILES, is_whole_points_file
+from sfm_features.colmap.files import MODEL_FILES, is_cut
 from sfm_features.colmap.logs import silence
 from sfm_features.errors import InputError
 from sfm_features.types import (
@@ -108,8 +108,7 @@ def load(path: Path) -> pycolmap.Reconstruction:
         )
     silence()
     damaged = f"{path}: the model is damaged or cut off; copy or make it again"
-    points = path / "points3D.bin"
-    if points.is_file() and not is_whole_points_file(points):
+    if (path / "images.bin").is_file() and is_cut(path):
         raise InputError(damaged)
     try:
         return pycolmap.Reconstruction(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pycolmap
 
 from sfm_features.colmap import snapshots
+from sfm_features.colmap.files import require_whole
 from sfm_features.colmap.running import Cancellation, run_with_progress
 from sfm_features.colmap.verification import (
     read_matching_model,
@@ -73,6 +74,7 @@ def triangulate_model(
             f"{database}: no point could be triangulated; check that {model_dir} was "
             "made from the same image files"
         )
+    require_whole(draft, output)
     snapshots.publish(draft, output)
     log.info("%s: %d points", output, made.num_points3D())
     return output

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from sfm_features.colmap.files import require_database, settings_note
+from sfm_features.colmap.files import require_database, require_space, settings_note
 from sfm_features.colmap.logs import open_database
 from sfm_features.colmap.models import load
 from sfm_features.colmap.running import Cancellation, run_with_progress
@@ -22,6 +22,7 @@ from sfm_features.types import I32, Pair
 
 log = logging.getLogger(__name__)
 
+_MATCH_BYTES, _ROW_BYTES = 8, 1000  # of a two-view geometry, at most
 _BATCH_PAIRS = 200  # rows are committed a batch at a time: what a kill can lose
 
 
@@ -151,6 +152,8 @@ def _verify(
     with open_database(database) as reader:
         count = reader.num_verified_image_pairs
         total = reader.num_matched_image_pairs()
+        size = reader.num_matches() * _MATCH_BYTES + total * _ROW_BYTES
+        require_space(database, 2 * size)  # once in the journal, once in the database
         run_with_progress(verify, "verify pairs", stop, total, count)
     with open_database(database) as handle:
         log.info(

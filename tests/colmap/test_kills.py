@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pycolmap
@@ -53,7 +53,9 @@ while True:
 """
 
 
-def _kill_after(code: str, folder: Path, seconds: float) -> None:
+def _kill_after(
+    code: str, folder: Path, seconds: float, expected: int | None = None
+) -> None:
     """Run code in another process, and kill it some time after it says it is ready."""
     with subprocess.Popen(
         [sys.executable, "-c", CHILD + code, str(folder)],
@@ -63,9 +65,10 @@ def _kill_after(code: str, folder: Path, seconds: float) -> None:
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        time.sleep(seconds)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(seconds)
         child.kill()
-    assert child.returncode in (-9, 0)
+    assert child.returncode in ((-9, 0) if expected is None else (expected,))
 
 
 def _scene(tmp_path: Path) -> Scene:
@@ -124,3 +127,24 @@ def test_mapping_is_published_whole_and_resumes(tmp_path: Path) -> None:
     run_mapper(database, images_dir, output, options, resume_from=start)
     assert len(read_model(output / "0").images) == 16
     assert not list(tmp_path.glob(".sparse*"))
+
+
+FULL = """
+import resource, signal
+from sfm_features.errors import OutputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing beyond the limit fails instead
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
+options = colmap.MapperOptions(extract_colours=False)
+print("ready", flush=True)
+try:
+    colmap.run_mapper(database, folder, sparse, options)
+except OutputError as error:
+    assert "the disk is full" in str(error)
+"""
+
+
+def test_a_model_cut_off_by_a_full_disk_is_not_published(tmp_path: Path) -> None:
+    database = _scene(tmp_path).import_into(tmp_path / "database.db")
+    verify_pairs(database)
+    _kill_after(FULL, tmp_path, 20, expected=0)
+    assert not (tmp_path / "sparse").exists()

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,15 @@ def test_failure_is_explained(tmp_path: Path) -> None:
         run_mapper(database, tmp_path / "absent", tmp_path / "s", MapperOptions())
     with pytest.raises(OptionError, match="incremental, global, hierarchical"):
         MapperOptions("quick")
+
+
+@pytest.mark.parametrize("mapper", ["incremental", "global", "hierarchical"])
+def test_images_without_matches_are_explained(tmp_path: Path, mapper: str) -> None:
+    scene = replace(make_scene(tmp_path / "scene", images=4), matches={})
+    database = _verified(scene, tmp_path)
+    images_dir = empty_dir(tmp_path / "i")
+    with pytest.raises(ReconstructionError, match="4 images, 0 verified pairs"):
+        run_mapper(database, images_dir, tmp_path / "sparse", MapperOptions(mapper))
 
 
 def test_colmap_writes_to_our_log_only(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from sfm_features.colmap import (
     verify_pairs,
     verify_pairs_by_poses,
 )
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, OutputError
 from sfm_features.types import Matches
 
 
@@ -146,3 +147,13 @@ def test_other_handles_do_not_disturb_it(tmp_path: Path) -> None:
     with pycolmap.Database.open(database) as handle:
         verify_pairs(database)
         assert handle.num_verified_image_pairs() == len(scene.matches)
+
+
+def test_a_full_disk_is_noticed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = make_scene(tmp_path).import_into(tmp_path / "database.db")
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OutputError, match="make room"):
+        verify_pairs(database)
