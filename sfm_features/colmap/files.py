@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import struct
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from sfm_features.colmap.logs import open_database
 from sfm_features.errors import InputError, OutputError
@@ -13,7 +16,7 @@ MODEL_FILES = tuple(
     f"{name}.bin" for name in ("cameras", "images", "points3D", "rigs", "frames")
 )
 _POSE_BYTES = 64  # of an image: id 4, rotation 32, translation 24, camera 4
-_KEYPOINT_BYTES = 24  # position 16, point 8
+KEYPOINT = np.dtype([("xy", "<f8", 2), ("point", "<u8")])
 _POINT_BYTES = 43  # id 8, position 24, colour 3, error 8
 _OBSERVATION_BYTES = 8  # image 4, keypoint 4
 
@@ -82,13 +85,22 @@ def require_whole(model: Path, output: Path) -> None:
         raise OutputError(f"{output}: the disk is full; make room and run it again")
 
 
-def _ends_with_last_image(content: bytes) -> bool:
+def scan_images(content: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield each image's name, the offset of its keypoints and their number."""
     (num_images,) = struct.unpack_from("<Q", content)
     end = 8
     for _ in range(num_images):
-        name_end = content.index(b"\0", end + _POSE_BYTES)
+        start = end + _POSE_BYTES
+        name_end = content.index(b"\0", start)
         (num_keypoints,) = struct.unpack_from("<Q", content, name_end + 1)
-        end = name_end + 9 + num_keypoints * _KEYPOINT_BYTES
+        yield content[start:name_end].decode(), name_end + 9, num_keypoints
+        end = name_end + 9 + num_keypoints * KEYPOINT.itemsize
+
+
+def _ends_with_last_image(content: bytes) -> bool:
+    end = 8
+    for _, offset, num_keypoints in scan_images(content):
+        end = offset + num_keypoints * KEYPOINT.itemsize
     return end == len(content)
 
 

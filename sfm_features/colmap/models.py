@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -16,7 +17,7 @@ from sfm_features.colmap.convert import (
     to_colmap_camera,
     to_colmap_pose,
 )
-from sfm_features.colmap.files import MODEL_FILES, is_cut
+from sfm_features.colmap.files import KEYPOINT, MODEL_FILES, is_cut, scan_images
 from sfm_features.colmap.logs import silence
 from sfm_features.errors import InputError
 from sfm_features.types import (
@@ -42,10 +43,13 @@ def read_model(path: Path) -> Model:
     ids = np.array(sorted(model.point3D_ids()), np.uint64)
     points = [model.points3D[int(point_id)] for point_id in ids]
     cameras = {key: from_colmap_camera(camera) for key, camera in model.cameras.items()}
+    keypoints = _read_keypoints(path, model)
     images = [model.images[image_id] for image_id in model.reg_image_ids()]
     return Model(
         images={
-            image.name: _read_image(image, cameras[image.camera_id], ids)
+            image.name: _read_image(
+                image, cameras[image.camera_id], keypoints[image.name], ids
+            )
             for image in sorted(images, key=lambda image: image.name)
         },
         points=np.array([p.xyz for p in points], np.float64).reshape(-1, 3),
@@ -124,18 +128,34 @@ def _is_model(path: Path) -> bool:
     )
 
 
+def _read_keypoints(
+    path: Path, model: pycolmap.Reconstruction
+) -> dict[str, NDArray[np.void]]:
+    """Read all keypoints at once: one by one from COLMAP's objects is 20 x slower."""
+    with tempfile.TemporaryDirectory() as folder:
+        if not (path / "images.bin").is_file():
+            path = Path(folder)
+            model.write_binary(path)
+        content = (path / "images.bin").read_bytes()
+    return {
+        name: np.frombuffer(content, KEYPOINT, count, offset)
+        for name, offset, count in scan_images(content)
+    }
+
+
 def _read_image(
-    image: pycolmap.Image, camera: Camera, ids: NDArray[np.uint64]
+    image: pycolmap.Image,
+    camera: Camera,
+    keypoints: NDArray[np.void],
+    ids: NDArray[np.uint64],
 ) -> RegisteredImage:
-    xy = np.array([(p.x(), p.y()) for p in image.points2D], np.float64).reshape(-1, 2)
-    seen = np.array([p.point3D_id for p in image.points2D], np.uint64)
-    rows = np.full(len(seen), -1, np.int64)
-    is_seen = seen != _NO_POINT
-    rows[is_seen] = np.searchsorted(ids, seen[is_seen])
+    rows = np.full(len(keypoints), -1, np.int64)
+    is_seen = keypoints["point"] != _NO_POINT
+    rows[is_seen] = np.searchsorted(ids, keypoints["point"][is_seen])
     return RegisteredImage(
         name=image.name,
         camera=camera,
         cam_from_world=from_colmap_pose(image.cam_from_world()),
-        keypoints=(xy - PIXEL_CENTRE).astype(np.float32),
+        keypoints=(keypoints["xy"] - PIXEL_CENTRE).astype(np.float32),
         point_ids=rows,
     )
