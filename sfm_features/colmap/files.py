@@ -17,7 +17,9 @@ MODEL_FILES = tuple(
 )
 _POSE_BYTES = 64  # of an image: id 4, rotation 32, translation 24, camera 4
 KEYPOINT = np.dtype([("xy", "<f8", 2), ("point", "<u8")])
-_POINT_BYTES = 43  # id 8, position 24, colour 3, error 8
+POINT = np.dtype(
+    [("id", "<u8"), ("xyz", "<f8", 3), ("colour", "u1", 3), ("error", "<f8")]
+)
 _OBSERVATION_BYTES = 8  # image 4, keypoint 4
 
 
@@ -104,10 +106,18 @@ def _ends_with_last_image(content: bytes) -> bool:
     return end == len(content)
 
 
-def _ends_with_last_point(content: bytes) -> bool:
+def scan_points(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield each point's offset and track length."""
     (num_points,) = struct.unpack_from("<Q", content)
     end = 8
     for _ in range(num_points):
-        (track_length,) = struct.unpack_from("<Q", content, end + _POINT_BYTES)
-        end += _POINT_BYTES + 8 + track_length * _OBSERVATION_BYTES
+        (track_length,) = struct.unpack_from("<Q", content, end + POINT.itemsize)
+        yield end, track_length
+        end += POINT.itemsize + 8 + track_length * _OBSERVATION_BYTES
+
+
+def _ends_with_last_point(content: bytes) -> bool:
+    end = 8
+    for offset, track_length in scan_points(content):
+        end = offset + POINT.itemsize + 8 + track_length * _OBSERVATION_BYTES
     return end == len(content)
