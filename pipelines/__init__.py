@@ -1,0 +1,1 @@
+"""Runnable stories around the package: benchmarks. Not part of the wheel."""

@@ -1,0 +1,137 @@
+"""Measure the package against its parts and against plain pycolmap, as ratios.
+
+$ python -m pipelines.benchmark --output bench-output
+$ python -m pipelines.benchmark --only extract match --write docs/benchmarks.md
+$ python -m pipelines.benchmark --only images --images castle=photos/castle
+
+Let the machine do nothing else meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from pipelines.benchmarks import results
+from pipelines.benchmarks.extraction import measure_extract
+from pipelines.benchmarks.matching import measure_match, measure_memory
+from pipelines.benchmarks.reconstruction import measure_reconstruction
+from pipelines.benchmarks.results import Result
+from pipelines.benchmarks.strecha import read_cameras
+from sfm_features.errors import InputError, SfmError
+from sfm_features.scenes import read_truth, render_town
+
+EXTRACT_VIEWS = 60
+TOWN_VIEWS = 30
+NAMES = ("extract", "match", "memory", "town", "images")
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--output", type=Path, default=Path("bench-output"), help="folder to write")
+    add("--only", nargs="+", choices=NAMES, default=NAMES, help="which to run")
+    add("--repeats", type=int, default=3, help="rounds of extract and match")
+    add("--seed", type=int, default=0)
+    add("--write", type=Path, help="document whose marked sections are filled")
+    add("--images", metavar="NAME=FOLDER", nargs="+", type=_split_name, default=[])
+    add(
+        "--strecha-cameras",
+        metavar="NAME=FOLDER",
+        help="known cameras of an image folder, as .camera files",
+        nargs="+",
+        type=_split_name,
+        default=[],
+    )
+    return parser.parse_args(arguments)
+
+
+def measure_town(args: argparse.Namespace) -> Result:
+    """Reconstruct the town, whose poses are known."""
+    folder = args.output / f"town-{TOWN_VIEWS}"
+    render_town(folder, TOWN_VIEWS, seed=args.seed)
+    truth = read_truth(folder).poses
+    title = f"The town: {TOWN_VIEWS} views by day"
+    return measure_reconstruction(
+        title, folder / "images", args.output / "town", truth, args.seed
+    )
+
+
+def measure_images(args: argparse.Namespace, name: str, folder: Path) -> Result:
+    """Reconstruct a folder of photographs, with its known cameras if there are any."""
+    cameras = dict(args.strecha_cameras).get(name)
+    truth = read_cameras(cameras) if cameras is not None else None
+    return measure_reconstruction(
+        f"Photographs: {name}", folder, args.output / name, truth, args.seed
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Result]:
+    """Run the benchmarks asked for, one after the other."""
+    town = args.output / f"town-{EXTRACT_VIEWS}"
+    if "extract" in args.only:
+        render_town(town, EXTRACT_VIEWS, seed=args.seed)
+    jobs: dict[str, Callable[[], Result]] = {
+        "extract": lambda: measure_extract(town / "images", args.repeats),
+        "match": lambda: measure_match(repeats=args.repeats, seed=args.seed),
+        "memory": lambda: measure_memory(seed=args.seed),
+        "town": lambda: measure_town(args),
+    }
+    chosen = {name: job for name, job in jobs.items() if name in args.only}
+    if "images" in args.only:
+        for name, folder in args.images:
+            chosen[f"images-{name}"] = partial(measure_images, args, name, folder)
+    if not chosen:
+        raise InputError("images: no folders; give --images NAME=FOLDER")
+    return {name: _watch_load(job) for name, job in chosen.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print tables, write results.json and results.md."""
+    args = parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+        with logging_redirect_tqdm():
+            found = run(args)
+        provenance = results.describe_run(given, args.seed)
+        tables = {n: results.to_markdown(r, provenance) for n, r in found.items()}
+        results.write_json(args.output / "results.json", found, provenance)
+        text = "\n\n".join(tables.values()) + "\n"
+        (args.output / "results.md").write_text(text, encoding="utf-8")
+        sys.stdout.write(text)
+        if args.write is not None:
+            results.fill_sections(args.write, tables)
+    except SfmError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _watch_load(job: Callable[[], Result]) -> Result:
+    before = results.read_load()
+    return replace(job(), load=(before, results.read_load()))
+
+
+def _split_name(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
+    return name, Path(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

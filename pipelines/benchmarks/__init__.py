@@ -1,0 +1,1 @@
+"""What `python -m pipelines.benchmark` measures, a file per subject."""

@@ -1,0 +1,38 @@
+"""Cameras of Strecha's multi-view stereo benchmark: one NAME.camera for each image.
+
+Nine lines of text: K (3 x 3), three distortions (all 0), R camera-to-world (3 x 3), the
+camera's centre, the width and height of the image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sfm_features.errors import InputError
+from sfm_features.types import Pose
+
+_NUMBERS = 9 + 3 + 9 + 3 + 2
+_SUFFIX = ".camera"
+
+
+def read_cameras(folder: Path) -> dict[str, Pose]:
+    """Read cam_from_world of each image of a folder of `.camera` files."""
+    paths = sorted(folder.glob(f"*{_SUFFIX}"))
+    if not paths:
+        raise InputError(f"{folder}: has no {_SUFFIX} files; check --strecha-cameras")
+    return {path.name.removesuffix(_SUFFIX): _read_pose(path) for path in paths}
+
+
+def _read_pose(path: Path) -> Pose:
+    try:
+        numbers = np.array(path.read_text(encoding="utf-8").split(), np.float64)
+    except ValueError as error:
+        raise InputError(f"{path}: is no camera ({error}); replace it") from error
+    if len(numbers) != _NUMBERS:
+        raise InputError(
+            f"{path}: has {len(numbers)} numbers instead of {_NUMBERS}; replace it"
+        )
+    world_from_cam, centre = numbers[12:21].reshape(3, 3), numbers[21:24]
+    return Pose(world_from_cam.T, -world_from_cam.T @ centre)

@@ -1,0 +1,122 @@
+"""The benchmarks at tiny sizes, and the tables they write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import benchmark
+from pipelines.benchmarks import results
+from pipelines.benchmarks.extraction import measure_extract
+from pipelines.benchmarks.matching import measure_match, measure_memory
+from pipelines.benchmarks.results import Check, Provenance, Result
+from pipelines.benchmarks.strecha import read_cameras
+from sfm_features.errors import InputError
+from sfm_features.extract import ExtractOptions
+
+RUN = Provenance("python -m x", "abc", 3, "a CPU, 2 cores", {"python": "3.11"})
+
+
+def test_extract_compares_the_stage_with_its_extractor(photos: Path) -> None:
+    result = measure_extract(photos, 1, ExtractOptions(max_keypoints=50))
+    (check,) = result.checks
+    assert result.details["ratios"] == [pytest.approx(check.value)]
+    assert result.rows[1]["ratio"] == check.value > 0
+    assert "6 images" in result.title
+
+
+def test_match_and_memory_compare_with_what_is_bare() -> None:
+    result = measure_match(images=4, keypoints=64, pairs=5, repeats=2)
+    ratios = [row["ratio"] for row in result.rows]
+    assert min(ratios[:2]) == pytest.approx(1)  # the faster product is the measure
+    assert ratios[2] == result.checks[0].value > 1
+    memory = measure_memory(images=6, keypoints=64, pairs=12)
+    loaded, peak = (row["peak GiB"] for row in memory.rows)
+    assert 0.05 < loaded <= 1.05 * peak < 1  # no parent's memory is in it
+
+
+def test_peak_memory_leaves_out_the_parent() -> None:
+    code = "from pipelines.benchmarks.peak import _read_peak; print(_read_peak())"
+    ballast = np.ones(1 << 26)  # 512 MiB
+    command = [sys.executable, "-c", code]
+    child = subprocess.run(
+        command, cwd=results.ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(child.stdout) < ballast.nbytes / 2
+
+
+def test_markdown_says_verdict_and_origin(tmp_path: Path) -> None:
+    rows = [{"what": "a", "ratio": 1.23456}, {"what": "b", "points": 12}]
+    checks = [Check("good", 1.0, 1.15), Check("bad", 1.2, 1.15)]
+    result = Result("Title", rows, checks, {"n": float("nan")}, (0.5, 1.5))
+    text = results.to_markdown(result, RUN)
+    assert "**good: 1.00** (at most 1.15: met)" in text
+    assert "**bad: 1.20** (at most 1.15: MISSED)" in text
+    assert "| what | ratio | points |\n| --- | --- | --- |" in text
+    assert "| a | 1.235 | - |\n| b | - | 12 |" in text
+    assert "`python -m x` at commit abc, seed 3; a CPU, 2 cores, load 0.5" in text
+    results.write_json(tmp_path / "r.json", {"x": result}, RUN)
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert written["results"]["x"]["details"] == {"n": None}
+    assert written["run"]["seed"] == 3
+
+
+def test_filling_a_document_keeps_the_rest(tmp_path: Path) -> None:
+    document = tmp_path / "d.md"
+    document.write_text("top\n<!-- begin a -->\nold\n<!-- end a -->\nrest\n")
+    results.fill_sections(document, {"a": "new"})
+    results.fill_sections(document, {"a": "newer"})
+    expected = "top\n<!-- begin a -->\nnewer\n<!-- end a -->\nrest\n"
+    assert document.read_text() == expected
+    with pytest.raises(InputError, match="no section 'b'"):
+        results.fill_sections(document, {"b": "new"})
+
+
+def test_every_benchmark_has_its_section() -> None:
+    text = (results.ROOT / "docs" / "benchmarks.md").read_text()
+    for name in set(benchmark.NAMES) - {"images"}:
+        assert text.count(f"<!-- begin {name} -->\n") == 1
+        assert text.count(f"\n<!-- end {name} -->") == 1
+
+
+def test_folders_of_this_machine_stay_out(tmp_path: Path) -> None:
+    run = results.describe_run([f"--images=x={tmp_path / 'photos'}", "--seed", "1"], 1)
+    assert run.command == "python -m pipelines.benchmark --images=x=photos --seed 1"
+    assert run.versions["torch"]
+
+
+def test_strecha_cameras(tmp_path: Path) -> None:
+    rotation = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    turned = "\n".join(" ".join(map(str, row)) for row in rotation)
+    text = f"9 0 5\n0 9 4\n0 0 1\n0 0 0\n{turned}\n3 4 5\n10 8\n"
+    (tmp_path / "a.jpg.camera").write_text(text)
+    (pose,) = read_cameras(tmp_path).values()
+    np.testing.assert_allclose(pose.rotation, rotation.T)  # the file is camera-to-world
+    np.testing.assert_allclose(pose.centre, [3, 4, 5])
+    (tmp_path / "b.jpg.camera").write_text("1 2 3")
+    with pytest.raises(InputError, match="has 3 numbers instead of 26"):
+        read_cameras(tmp_path)
+    with pytest.raises(InputError, match=r"no \.camera files"):
+        read_cameras(tmp_path / "none")
+
+
+def test_the_command_runs_what_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"what": "x", "ratio": 2.0}
+    monkeypatch.setattr(benchmark, "measure_match", lambda **_: Result("M", [row]))
+    document = tmp_path / "d.md"
+    document.write_text("<!-- begin match -->\n<!-- end match -->\n")
+    output = tmp_path / "out"
+    arguments = ["--only", "match", "--output", str(output), "--write", str(document)]
+    assert benchmark.main(arguments) == 0
+    assert "### M" in capsys.readouterr().out
+    assert "| x | 2 |" in document.read_text()
+    assert json.loads((output / "results.json").read_text())["results"]["match"]
+    assert benchmark.main(["--only", "images", "--output", str(output)]) == 2
+    assert "--images NAME=FOLDER" in capsys.readouterr().err
