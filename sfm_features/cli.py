@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from sfm_features import colmap
 from sfm_features import pairs as pairing
 from sfm_features.demo import DemoOptions, run_demo
-from sfm_features.errors import OptionError, SfmError
+from sfm_features.errors import Cancelled, OptionError, SfmError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.images import list_images
 from sfm_features.journal import explain_os_errors, journal_path
@@ -122,6 +122,7 @@ def run_reconstruct(
     extraction: ExtractOptions,
     matching: MatchOptions,
     cameras: colmap.CameraOptions,
+    verification: colmap.VerifyOptions,
     mapping: colmap.MapperOptions,
     run: RunOptions,
 ) -> None:
@@ -136,7 +137,8 @@ def run_reconstruct(
         output: Folder to write.
     """
     summary = reconstruct(
-        images, output, options, extraction, matching, cameras, mapping, run
+        *(images, output, options, extraction, matching),
+        *(cameras, verification, mapping, run),
     )
     _say(summary.to_text())
 
@@ -199,6 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 args=arguments,
                 config=(tyro.conf.OmitArgPrefixes,),
             )
+    except Cancelled as stopped:
+        _say(f"{stopped}; run the same command again to continue")
+        return 130
     except SfmError as error:
         _say(f"error: {error}")
         return 2

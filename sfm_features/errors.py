@@ -13,7 +13,8 @@ SfmError
 ├── OutputError          the disk is full or read-only
 ├── MissingExtra         an optional dependency is not installed
 ├── WeightsError         weights are absent, damaged or of another network
-└── ReconstructionError  no model came out
+├── ReconstructionError  no model came out
+└── Cancelled            the work was stopped on request; run it again to continue
 """
 
 from __future__ import annotations
@@ -73,3 +74,7 @@ class WeightsError(SfmError):
 
 class ReconstructionError(SfmError):
     """No model came out."""
+
+
+class Cancelled(SfmError):
+    """The work was stopped on request; run it again to go on where it stopped."""

@@ -51,10 +51,6 @@ class ReconstructOptions:
     """Match all images with all, or each with those that follow it by name."""
     overlap: int = 10
     """How many images ahead, for sequential pairing."""
-    verify_error_px: float = 4.0
-    """Largest distance from the epipolar line at which a match is an inlier."""
-    min_inliers: int = 15
-    """Drop pairs with fewer verified matches."""
     report: bool = True
     """Write report.html."""
 
@@ -66,6 +62,7 @@ def reconstruct(
     extraction: ExtractOptions = ExtractOptions(),
     matching: MatchOptions = MatchOptions(),
     cameras: colmap.CameraOptions = colmap.CameraOptions(),
+    verification: colmap.VerifyOptions = colmap.VerifyOptions(),
     mapping: colmap.MapperOptions = colmap.MapperOptions(),
     run: RunOptions = RunOptions(),
     truth: Mapping[str, Pose] | None = None,
@@ -93,7 +90,7 @@ def reconstruct(
         with watch.time("import"):
             imported = import_database(workspace, images, features, matches, cameras)
         with watch.time("verify"):
-            verified = _verify(workspace, options, run.seed, imported, stop)
+            verified = _verify(workspace, verification, run.seed, imported, stop)
         with watch.time("map"):
             failure = _map(workspace, images, mapping, run.seed, verified, stop)
     models = [colmap.read_model(path) for path in colmap.list_models(workspace.sparse)]
@@ -102,7 +99,7 @@ def reconstruct(
     with explain_os_errors(output):
         summary.write(output)
     if options.report:
-        used = (options, extraction, matching, cameras, mapping, run)
+        used = (options, extraction, matching, cameras, verification, mapping, run)
         _report(workspace, images, *files, models, summary, used)
     if failure is not None:
         raise failure
@@ -127,16 +124,15 @@ def _choose_pairs(
 
 def _verify(
     workspace: Workspace,
-    options: ReconstructOptions,
+    options: colmap.VerifyOptions,
     seed: int,
     imported: str,
     stop: colmap.Cancellation,
 ) -> str:
     """Verify the matches unless it is done; return the stamp."""
-    settings = seed, options.verify_error_px, options.min_inliers
-    product, stamp = workspace.root / "verification", digest(imported, settings)
+    product, stamp = workspace.root / "verification", digest(imported, options, seed)
     if not has_stamp(product, stamp):
-        colmap.verify_pairs(workspace.database, *settings, cancellation=stop)
+        colmap.verify_pairs(workspace.database, options, seed, cancellation=stop)
         write_stamp(product, stamp)
     return stamp
 

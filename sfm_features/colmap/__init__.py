@@ -17,11 +17,12 @@ from sfm_features.colmap.models import (
     write_model,
 )
 from sfm_features.colmap.pose import PoseEstimate, estimate_absolute_pose
-from sfm_features.colmap.running import Cancellation, Cancelled, cancel_on_signals
+from sfm_features.colmap.running import Cancellation, cancel_on_signals
 from sfm_features.colmap.snapshots import find_snapshot
 from sfm_features.colmap.triangulation import triangulate_model
 from sfm_features.colmap.verification import (
     VerifiedPair,
+    VerifyOptions,
     read_verified,
     verify_pairs,
     verify_pairs_by_poses,
@@ -31,11 +32,11 @@ __all__ = [
     "CameraOptions",
     "CameraSharing",
     "Cancellation",
-    "Cancelled",
     "MapperName",
     "MapperOptions",
     "PoseEstimate",
     "VerifiedPair",
+    "VerifyOptions",
     "cancel_on_signals",
     "covisible_counts",
     "estimate_absolute_pose",

@@ -13,8 +13,13 @@ import pycolmap
 from sfm_features.colmap import snapshots
 from sfm_features.colmap.files import copy_database, require_database, require_whole
 from sfm_features.colmap.logs import open_database
-from sfm_features.colmap.running import Cancellation, Cancelled, run_with_progress
-from sfm_features.errors import InputError, OptionError, ReconstructionError
+from sfm_features.colmap.running import Cancellation, run_with_progress
+from sfm_features.errors import (
+    Cancelled,
+    InputError,
+    OptionError,
+    ReconstructionError,
+)
 
 log = logging.getLogger(__name__)
 

@@ -14,17 +14,13 @@ import pycolmap
 from tqdm import tqdm
 
 from sfm_features.colmap.logs import forward_logs
-from sfm_features.errors import SfmError
+from sfm_features.errors import Cancelled
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _TICK_S = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Cancelled(SfmError):
-    """The work was stopped on request; run it again to go on where it stopped."""
 
 
 class Cancellation:

@@ -11,6 +11,7 @@ from sfm_features.colmap import snapshots
 from sfm_features.colmap.files import require_whole
 from sfm_features.colmap.running import Cancellation, run_with_progress
 from sfm_features.colmap.verification import (
+    VerifyOptions,
     read_matching_model,
     verify_pairs_by_poses,
 )
@@ -45,7 +46,7 @@ def triangulate_model(
     # COLMAP skips two-view geometries without a configuration and then triangulates
     # nothing, silently; verification by poses writes rows that it does use.
     verify_pairs_by_poses(
-        *(database, model_dir, seed, max_error_px),
+        *(database, model_dir, VerifyOptions(max_error_px), seed),
         num_threads=num_threads,
         cancellation=stop,
     )

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,18 @@ log = logging.getLogger(__name__)
 
 _MATCH_BYTES, _ROW_BYTES = 8, 1000  # of a two-view geometry, at most
 _BATCH_PAIRS = 200  # rows are committed a batch at a time: what a kill can lose
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """How matches are verified by the geometry of two views."""
+
+    max_error_px: float = 4.0
+    """Largest distance from the epipolar line at which a match is an inlier."""
+    min_inliers: int = 15
+    """Drop pairs with fewer verified matches."""
+    max_trials: int = 2000
+    """RANSAC samples of a pair at most; COLMAP's own 10,000 take four times as long."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +56,8 @@ class VerifiedPair:
 
 def verify_pairs(
     database: Path,
+    options: VerifyOptions = VerifyOptions(),
     seed: int = 0,
-    max_error_px: float = 4.0,
-    min_inliers: int = 15,
     num_threads: int = -1,
     cancellation: Cancellation | None = None,
 ) -> None:
@@ -56,14 +67,14 @@ def verify_pairs(
     interruption, whatever the number of threads. Other settings start it afresh.
     Raises Cancelled.
     """
-    options = _two_view_options(seed, max_error_px, min_inliers)
+    two_view = _two_view_options(options, seed)
     verifier = pycolmap.GeometricVerifierOptions(num_threads=num_threads)
-    settings = {"seed": seed, "max_error_px": max_error_px, "min_inliers": min_inliers}
+    settings = {"seed": seed, **asdict(options)}
     stop = cancellation or Cancellation()
 
     def verify() -> None:
         pycolmap.geometric_verification(
-            *(database, verifier, _pairing(), options, stop.token)
+            *(database, verifier, _pairing(), two_view, stop.token)
         )
 
     _verify(database, settings, verify, stop)
@@ -72,9 +83,8 @@ def verify_pairs(
 def verify_pairs_by_poses(
     database: Path,
     model_dir: Path,
+    options: VerifyOptions = VerifyOptions(),
     seed: int = 0,
-    max_error_px: float = 4.0,
-    min_inliers: int = 15,
     num_threads: int = -1,
     cancellation: Cancellation | None = None,
 ) -> None:
@@ -82,18 +92,14 @@ def verify_pairs_by_poses(
 
     Raises InputError if images of the database are not in the model.
     """
-    options = _two_view_options(seed, max_error_px, min_inliers)
-    settings = {
-        "model": _digest(model_dir),
-        "max_error_px": max_error_px,
-        "min_inliers": min_inliers,
-    }
+    two_view = _two_view_options(options, seed)
+    settings = {"model": _digest(model_dir), **asdict(options)}
     stop = cancellation or Cancellation()
     model = read_matching_model(model_dir, database)
 
     def verify() -> None:
         pycolmap.guided_geometric_verification(
-            *(model, database, _pairing(), options, num_threads, stop.token)
+            *(model, database, _pairing(), two_view, num_threads, stop.token)
         )
 
     _verify(database, settings, verify, stop)
@@ -181,12 +187,13 @@ def _forget_other_settings(database: Path, settings: str) -> None:
 
 
 def _two_view_options(
-    seed: int, max_error_px: float, min_inliers: int
+    options: VerifyOptions, seed: int
 ) -> pycolmap.TwoViewGeometryOptions:
-    options = pycolmap.TwoViewGeometryOptions(min_num_inliers=min_inliers)
-    options.ransac.max_error = max_error_px
-    options.ransac.random_seed = seed
-    return options
+    made = pycolmap.TwoViewGeometryOptions(min_num_inliers=options.min_inliers)
+    made.ransac.max_error = options.max_error_px
+    made.ransac.max_num_trials = options.max_trials
+    made.ransac.random_seed = seed
+    return made
 
 
 def _pairing() -> pycolmap.ExistingMatchedPairingOptions:

@@ -18,7 +18,6 @@ from colmap_scenes import Scene, empty_dir, make_scene, model_bytes, verified_ro
 
 from sfm_features.colmap import (
     Cancellation,
-    Cancelled,
     MapperOptions,
     cameras,
     cancel_on_signals,
@@ -31,6 +30,7 @@ from sfm_features.colmap import (
 from sfm_features.colmap.files import MODEL_FILES
 from sfm_features.colmap.snapshots import snapshots_dir
 from sfm_features.errors import (
+    Cancelled,
     InputError,
     OptionError,
     OutputError,

@@ -11,13 +11,12 @@ from colmap_scenes import Scene, empty_dir, make_scene, model_bytes
 
 from sfm_features.colmap import (
     Cancellation,
-    Cancelled,
     read_model,
     read_verified,
     triangulate_model,
 )
 from sfm_features.colmap.files import MODEL_FILES
-from sfm_features.errors import InputError, OutputError, ReconstructionError
+from sfm_features.errors import Cancelled, InputError, OutputError, ReconstructionError
 
 POINTS = 150
 

@@ -14,13 +14,13 @@ from colmap_scenes import Scene, make_scene, verified_rows
 
 from sfm_features.colmap import (
     Cancellation,
-    Cancelled,
+    VerifyOptions,
     read_verified,
     verification,
     verify_pairs,
     verify_pairs_by_poses,
 )
-from sfm_features.errors import InputError, OutputError
+from sfm_features.errors import Cancelled, InputError, OutputError
 from sfm_features.types import Matches
 
 
@@ -92,9 +92,9 @@ def test_a_request_made_before_stops_it_at_once(tmp_path: Path) -> None:
 def test_other_settings_start_afresh(tmp_path: Path) -> None:
     scene = make_scene(tmp_path, images=4, points=60, noise_px=1)
     database = scene.import_into(tmp_path / "database.db")
-    verify_pairs(database, max_error_px=8.0)
+    verify_pairs(database, VerifyOptions(max_error_px=8.0))
     loose = sum(len(pair) for pair in read_verified(database).values())
-    verify_pairs(database, max_error_px=0.5)
+    verify_pairs(database, VerifyOptions(max_error_px=0.5))
     strict = sum(len(pair) for pair in read_verified(database).values())
     assert strict < 0.9 * loose
 
