@@ -57,9 +57,10 @@ def render_town(
     settings = {"format": FORMAT, "count": count, "lighting": lighting, "seed": seed}
     settings["size"] = list(size)
     path = Path(output) / "truth.json"
-    _check_settings(path, settings)
+    truth = _describe(views, settings)
+    _check_settings(path, truth)
     try:
-        _write(path, _describe(views, settings).encode())
+        _write(path, truth.encode())
         missing = [v for v in views if not _is_done(output, v, depth)]
         if missing:
             _render_missing(build_town(seed, workers=workers), output, missing,
@@ -122,17 +123,22 @@ def _depth_path(output: Path, view: View) -> Path:
     return Path(output) / "depth" / f"{view.name}.npy"
 
 
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a folder that was rendered otherwise."""
+def _check_settings(path: Path, wanted: str) -> None:
+    """Refuse a folder that was rendered otherwise: its images would stay."""
     if not path.exists():
         return
-    before = _load(path)["settings"]
-    for key, value in settings.items():
-        if before.get(key) != value:
+    before, now = _load(path), json.loads(wanted)
+    for key, value in now["settings"].items():
+        if before.get("settings", {}).get(key) != value:
             raise StaleStore(
-                f"{path.parent}: rendered with {key} {before.get(key)}, asked for "
-                f"{value}; choose another folder or delete this one"
+                f"{path.parent}: rendered with {key} {before['settings'].get(key)}, "
+                f"asked for {value}; choose another folder or delete this one"
             )
+    if before != now:
+        raise StaleStore(
+            f"{path.parent}: rendered by another version, which walked elsewhere; "
+            "choose another folder or delete this one"
+        )
 
 
 def _describe(views: list[View], settings: Mapping[str, Any]) -> str:
