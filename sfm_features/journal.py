@@ -57,12 +57,28 @@ def explain_os_errors(path: Path) -> Iterator[None]:
                 f"{path}: its folder does not exist or is not a folder; create it "
                 "or choose another --output"
             ) from error
-        raise
+        if isinstance(error, IsADirectoryError):
+            raise OutputError(
+                f"{path}: is a folder, not a file; choose another --output"
+            ) from error
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); check the disk, "
+            "or choose another --output"
+        ) from error
 
 
 def journal_path(path: Path) -> Path:
     """Name the journal of a file."""
     return path.with_name(path.name + ".journal")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file that is there whole or, when stopped, as it was before."""
+    part = path.with_name(f".{path.name}.part")
+    with explain_os_errors(path):
+        # Names of files need not be valid text.
+        part.write_text(text, encoding="utf-8", errors="replace")
+        part.replace(path)
 
 
 class JournaledFile(io.RawIOBase):
@@ -84,11 +100,6 @@ class JournaledFile(io.RawIOBase):
             except BaseException:
                 self._file.close()
                 raise
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes written since the last commit."""
-        return sum(len(data) for _, data in self._extents)
 
     @property
     def is_new(self) -> bool:

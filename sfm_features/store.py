@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -40,20 +39,20 @@ _FORMAT = "sfm-features"
 _FORMAT_VERSION = 1
 _LIBVER = ("v108", "v108")  # compact groups without the flag that "latest" leaves set
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # as h5py raises them
-_COMMIT_SECONDS = 1.0
-_COMMIT_BYTES = 32 << 20
 
 
 class _Store:
     """One HDF5 file: open it to read, or append to it inside a `with`."""
 
     kind: ClassVar[str]
+    # By number and not by time, so that the same work makes the same bytes.
+    _groups_per_commit: ClassVar[int]
 
     def __init__(self, path: Path, file: Any, journaled: JournaledFile | None) -> None:
         self.path = path
         self._file = file
         self._journaled = journaled
-        self._last_commit = time.monotonic()
+        self._uncommitted = 0
         self._ours = file.attrs.get("format") == _FORMAT
 
     @classmethod
@@ -62,9 +61,14 @@ class _Store:
         if not path.is_file():
             raise InputError(f"{path}: no such file; make it with `sfm-features`")
         recover(path)
+        if path.stat().st_size == 0:
+            raise InputError(
+                f"{path}: is empty, as nothing was finished before its making was "
+                "stopped; make it again"
+            )
         with _explain_open_errors(path):
             store = cls(path, h5py.File(path, "r"), None)
-        store._check_kind()
+            store._check_kind()
         return store
 
     @classmethod
@@ -76,12 +80,12 @@ class _Store:
             with _explain_open_errors(path):
                 mode = "w" if is_new else "r+"
                 file = h5py.File(journaled, mode, libver=_LIBVER)
-            store = cls(path, file, journaled)
-            if is_new:
-                store._write_header(config)
-                store.commit()
-            store._check_kind()
-            store._check_config(config)
+                store = cls(path, file, journaled)
+                if is_new:
+                    store._write_header(config)
+                    store.commit()
+                store._check_kind()
+                store._check_config(config)
         except BaseException:
             journaled.close()
             raise
@@ -115,7 +119,7 @@ class _Store:
         assert self._journaled is not None, "opened to read"
         self._file.flush()
         self._journaled.commit()
-        self._last_commit = time.monotonic()
+        self._uncommitted = 0
 
     @property
     def config(self) -> Config:
@@ -165,9 +169,8 @@ class _Store:
 
     def _finish_group(self, group: Any) -> None:
         group.attrs["complete"] = True
-        assert self._journaled is not None, "opened to read"
-        waited = time.monotonic() - self._last_commit > _COMMIT_SECONDS
-        if waited or self._journaled.pending_bytes > _COMMIT_BYTES:
+        self._uncommitted += 1
+        if self._uncommitted == self._groups_per_commit:
             self.commit()
 
     def _is_complete(self, group: Any, required: Iterable[str]) -> bool:
@@ -180,6 +183,7 @@ class FeatureStore(_Store):
     """Features by image name."""
 
     kind = "features"
+    _groups_per_commit = 8
     _required = ("keypoints", "descriptors", "image_size")
 
     def __contains__(self, name: str) -> bool:
@@ -261,6 +265,7 @@ class MatchStore(_Store):
     """Matches by pair of image names; either order finds them."""
 
     kind = "matches"
+    _groups_per_commit = 64
     _required = ("matches0",)
 
     def __contains__(self, pair: Pair) -> bool:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sfm_features.scenes import render_town
 from sfm_features.types import Features
 
 
@@ -43,6 +44,14 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     ok, content = cv2.imencode(path.suffix, rgb[..., ::-1])
     assert ok
     path.write_bytes(content.tobytes())
+
+
+@pytest.fixture(scope="session")
+def town_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve small photographs of the town, images/ and truth.json."""
+    folder = tmp_path_factory.mktemp("town")
+    render_town(folder, 12, size=(512, 384))
+    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""The shell: every command explains itself, mistakes are one line and exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sfm_features.cli import COMMANDS, main
+from sfm_features.pairs import read_pairs
+from sfm_features.store import FeatureStore, MatchStore
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main([command, "--help"])
+    assert leaving.value.code == 0
+    assert f"$ sfm-features {command}" in capsys.readouterr().out
+
+
+def test_stages_by_hand(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, pairs, matches = (
+        str(tmp_path / name) for name in ("f.h5", "p.txt", "m.h5")
+    )
+    assert main(["extract", str(photos), "--output", features]) == 0
+    how = ["--method", "sequential", "--overlap", "2", "--linear"]
+    assert main(["pairs", *how, "--features", features, "--output", pairs]) == 0
+    assert main(["match", features, "--pairs", pairs, "--output", matches]) == 0
+    with FeatureStore.open(Path(features)) as f, MatchStore.open(Path(matches)) as m:
+        wanted = read_pairs(Path(pairs), f.names())
+        assert len(wanted) == 5 + 4
+        assert {frozenset(p) for p in m.pairs(f.names())} == {*map(frozenset, wanted)}
+    capsys.readouterr()
+    limited = ["extract", str(photos), "--output", features, "--max-keypoints", "9"]
+    assert main(limited) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("error: ") and "max_keypoints = 2048" in said[0]
+    assert main([*limited, "--overwrite"]) == 0
+    with FeatureStore.open(Path(features)) as f:
+        assert max(len(f.read(name)) for name in f.names()) == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pairs", "--method", "poses", "--output", "p.txt"], "needs a --model"),
+        (["pairs", "--method", "gps", "--output", "p.txt"], "needs --images"),
+        (["pairs", "--method", "exhaustive", "--output", "p.txt"], "--features or"),
+        (["extract", "no/where", "--output", "f.h5"], "no such folder"),
+        (["match", "no.h5", "--pairs", "p.txt", "--output", "m.h5"], "no such file"),
+    ],
+)
+def test_mistakes(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said
+    assert len(said.strip().splitlines()) == 1

@@ -1,0 +1,202 @@
+"""From photographs of the town to a model that agrees with the truth."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import make_texture, write_image
+
+from sfm_features import colmap
+from sfm_features import reconstruct as stage
+from sfm_features.colmap import CameraOptions, MapperOptions
+from sfm_features.demo import DemoOptions, run_demo
+from sfm_features.errors import MissingExtra, PairsError, ReconstructionError
+from sfm_features.extract import ExtractOptions
+from sfm_features.match import MatchOptions
+from sfm_features.reconstruct import ReconstructOptions, reconstruct
+from sfm_features.scenes import read_truth
+from sfm_features.summary import Summary
+from sfm_features.types import RunOptions
+
+QUICK = ReconstructOptions(report=False)
+EXTRACTION = ExtractOptions(max_keypoints=1000)
+
+
+@pytest.fixture(scope="module")
+def done(
+    town_photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Summary]:
+    """One whole reconstruction, with its report."""
+    output = tmp_path_factory.mktemp("out")
+    truth = read_truth(town_photos).poses
+    summary = reconstruct(
+        town_photos / "images", output, extraction=EXTRACTION, truth=truth
+    )
+    return output, summary
+
+
+def read_model_bytes(output: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((output / "sparse/0").iterdir())}
+
+
+def test_agrees_with_the_truth(done: tuple[Path, Summary]) -> None:
+    """At half the demo's resolution: half its bound on rotations, 0.4 degrees."""
+    output, summary = done
+    errors = summary.errors
+    assert errors is not None
+    assert errors.registered == errors.expected == 12
+    assert errors.median_centre_share < 0.005
+    assert errors.median_rotation_error_deg < 0.4
+    (model,) = summary.models
+    assert model.points > 400
+    assert model.mean_track_length > 3
+    assert model.mean_error_px < 0.5
+    written = json.loads((output / "summary.json").read_text())
+    assert written["models"][0]["registered"] == 12
+    assert "12 of 12 images registered" in (output / "summary.txt").read_text()
+    assert "<html" in (output / "report.html").read_text()
+
+
+def test_running_again_does_nothing_anew(
+    done: tuple[Path, Summary], town_photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, summary = done
+    before = read_model_bytes(output)
+    for name in ("import_features_and_matches", "verify_pairs", "run_mapper"):
+        monkeypatch.setattr(colmap, name, None)
+    again = reconstruct(town_photos / "images", output, QUICK, extraction=EXTRACTION)
+    assert again.models == summary.models
+    assert read_model_bytes(output) == before
+
+
+def test_same_seed_same_files(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    output, _ = done
+    reconstruct(town_photos / "images", tmp_path, QUICK, extraction=EXTRACTION)
+    for name in ("features.h5", "matches.h5"):
+        assert (tmp_path / name).read_bytes() == (output / name).read_bytes()
+    assert read_model_bytes(tmp_path) == read_model_bytes(output)
+
+
+def test_new_settings_redo_only_what_they_touch(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(done[0], tmp_path / "out")
+    matches = (tmp_path / "out" / "matches.h5").stat().st_mtime_ns
+    summary = reconstruct(
+        town_photos / "images",
+        tmp_path / "out",
+        QUICK,
+        extraction=EXTRACTION,
+        cameras=CameraOptions(camera_model="RADIAL"),
+        mapping=MapperOptions(mapper="global"),
+    )
+    assert (tmp_path / "out" / "matches.h5").stat().st_mtime_ns == matches
+    assert summary.models[0].registered == 12
+    model = colmap.read_model(tmp_path / "out/sparse/0")
+    assert {image.camera.model for image in model.images.values()} == {"RADIAL"}
+
+
+def test_files_of_hloc_serve_as_well(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    """Rewrite both files as hloc does: float16, int16, nothing of ours in them."""
+    output, summary = done
+    for name in ("features.h5", "matches.h5"):
+        with h5py.File(output / name) as ours, h5py.File(tmp_path / name, "w") as hloc:
+
+            def copy(key: str, item: object, hloc: h5py.File = hloc) -> None:
+                if isinstance(item, h5py.Dataset):
+                    kinds = {"f": np.float16, "i": np.int16}
+                    hloc[key] = item[()].astype(kinds[item.dtype.kind])
+
+            ours.visititems(copy)
+    options = ReconstructOptions(
+        features=tmp_path / "features.h5", matches=tmp_path / "matches.h5", report=False
+    )
+    again = reconstruct(town_photos / "images", tmp_path / "out", options)
+    assert again.models[0].registered == 12
+    # float16 rounds keypoints to a quarter or half of a pixel.
+    assert again.models[0].mean_error_px > summary.models[0].mean_error_px
+
+
+def test_every_image_left_out_has_a_reason(town_photos: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(town_photos / "images", images)
+    write_image(images / "blank.png", np.full((384, 512, 3), 128, np.uint8))
+    write_image(images / "other.png", make_texture((512, 384), seed=9))
+    (images / "broken.jpg").write_bytes(b"\xff\xd8")
+    summary = reconstruct(images, tmp_path / "out", QUICK, extraction=EXTRACTION)
+    assert summary.images == 15
+    assert summary.models[0].registered == 12
+    assert set(summary.skipped) == {"broken.jpg"}
+    assert set(summary.unregistered) == {"blank.png", "other.png"}
+    assert "no keypoints" in summary.unregistered["blank.png"]
+    assert "no verified pair" in summary.unregistered["other.png"]
+    text = (tmp_path / "out" / "summary.txt").read_text()
+    assert "blank.png: has no keypoints" in text
+
+
+def test_no_model_is_an_error_with_a_report(tmp_path: Path) -> None:
+    for i in range(3):
+        write_image(tmp_path / "i" / f"{i}.png", make_texture((256, 192), seed=i))
+    with pytest.raises(ReconstructionError, match="no model came out"):
+        reconstruct(tmp_path / "i", tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["models"] == []
+    assert len(summary["unregistered"]) == 3
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_pairs_of_a_file(town_photos: Path, tmp_path: Path) -> None:
+    names = [f"view{i:04d}.jpg" for i in range(12)]
+    listed = tmp_path / "pairs.txt"
+    lines = [f"{a} {b}\n" for a, b in zip(names, names[1:], strict=False)]
+    listed.write_text("".join(lines) + "view0000.jpg absent.jpg\n")
+    options = ReconstructOptions(pairs=listed, report=False)
+    summary = reconstruct(town_photos / "images", tmp_path / "out", options, EXTRACTION)
+    assert 2 <= summary.models[0].registered <= 12
+    with pytest.raises(PairsError, match=r"absent\.jpg"):
+        reconstruct(
+            *(town_photos / "images", tmp_path / "strict", options, EXTRACTION),
+            run=RunOptions(strict=True),
+        )
+
+
+def test_sequential_pairs_are_fewer(town_photos: Path, tmp_path: Path) -> None:
+    options = ReconstructOptions(pairing="sequential", overlap=2, report=False)
+    reconstruct(
+        *(town_photos / "images", tmp_path, options, EXTRACTION),
+        matching=MatchOptions(ratio=0.8),
+    )
+    assert len((tmp_path / "pairs.txt").read_text().splitlines()) == 11 + 10
+
+
+def test_without_the_report_extra_the_model_is_kept(
+    done: tuple[Path, Summary],
+    town_photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MissingExtra("pip install 'sfm-features[report]'")
+
+    monkeypatch.setattr(stage, "report_reconstruction", refuse)
+    reconstruct(town_photos / "images", done[0], extraction=EXTRACTION)
+    assert "pip install" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_demo_meets_its_bounds(tmp_path: Path, seed: int) -> None:
+    errors = run_demo(tmp_path, DemoOptions(), RunOptions(seed=seed)).errors
+    assert errors is not None
+    assert errors.registered == errors.expected == 30
+    assert errors.median_centre_share < 0.005
+    assert errors.median_rotation_error_deg < 0.2

@@ -1,0 +1,58 @@
+"""Every name in the tables leads to a method that keeps the contract."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+
+import pytest
+from conftest import make_features
+
+from sfm_features.errors import OptionError, WeightsError
+from sfm_features.registry import (
+    DEFAULT_RATIO,
+    EXTRACTORS,
+    MATCHERS,
+    build_extractor,
+    build_matcher,
+    choose_device,
+)
+from sfm_features.types import Extractor, Matcher
+
+KEYWORDS = {"max_keypoints", "device", "seed", "weights", "download"}
+
+
+@pytest.mark.parametrize("name", sorted(EXTRACTORS))
+def test_extractors_take_the_same_keywords(name: str) -> None:
+    module, _, attribute = EXTRACTORS[name].partition(":")
+    method = getattr(import_module(module), attribute)
+    assert Extractor in method.__mro__
+    parameters = inspect.signature(method).parameters
+    assert set(parameters) == KEYWORDS
+    assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("name", sorted(set(EXTRACTORS) - {"sift"}))
+def test_methods_without_weights_say_where_to_find_them(name: str) -> None:
+    with pytest.raises(WeightsError, match=r"--weights.*--download"):
+        build_extractor(name, max_keypoints=10, device="cpu")
+
+
+@pytest.mark.parametrize("name", sorted(MATCHERS))
+def test_matchers_keep_the_contract(name: str) -> None:
+    matcher = build_matcher(name, device="cpu", ratio=1.0)
+    assert Matcher in type(matcher).__mro__
+    a, b, c = (make_features(30, 16, seed) for seed in range(3))
+    together = matcher.match_many(a, [b, c])
+    alone = [matcher.match(a, b), matcher.match(a, c)]
+    for x, y in zip(together, alone, strict=True):
+        assert (x.indices == y.indices).all()
+        assert x.indices[:, 0].max() < 30 and x.indices[:, 1].max() < 30
+
+
+def test_unknown_names_list_the_choices() -> None:
+    with pytest.raises(OptionError, match=r"'sfit' \(did you mean 'sift'\?\).*aliked"):
+        build_extractor("sfit", max_keypoints=10)
+    with pytest.raises(OptionError, match=r"--device nonsense: cannot be used"):
+        choose_device("nonsense")
+    assert set(DEFAULT_RATIO) <= set(EXTRACTORS)

@@ -1,0 +1,73 @@
+"""Triangulation with the town's true poses, which must not move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfm_features import colmap
+from sfm_features.errors import InputError
+from sfm_features.extract import ExtractOptions
+from sfm_features.scenes import read_truth
+from sfm_features.triangulate import TriangulateOptions, triangulate
+from sfm_features.types import Model, RegisteredImage
+
+
+@pytest.fixture(scope="module")
+def posed(town_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the true poses, without points."""
+    truth = read_truth(town_photos)
+    images = {
+        name: RegisteredImage(
+            name,
+            truth.cameras[name],
+            pose,
+            np.zeros((0, 2), np.float32),
+            np.zeros(0, np.int64),
+        )
+        for name, pose in truth.poses.items()
+    }
+    folder = tmp_path_factory.mktemp("posed")
+    empty = np.zeros((0, 3))
+    model = Model(
+        images, empty, empty.astype(np.uint8), np.zeros(0), np.zeros(0, np.int64)
+    )
+    colmap.write_model(model, folder)
+    return folder
+
+
+def test_points_appear_and_poses_stay(
+    posed: Path, town_photos: Path, tmp_path: Path
+) -> None:
+    summary = triangulate(
+        posed,
+        town_photos / "images",
+        tmp_path,
+        TriangulateOptions(neighbours=6),
+        ExtractOptions(max_keypoints=1000),
+    )
+    assert summary.models[0].points > 400
+    assert summary.models[0].mean_error_px < 0.6
+    truth = read_truth(town_photos)
+    made = colmap.read_model(tmp_path / "sparse/0")
+    assert set(made.images) == set(truth.poses)
+    for name, image in made.images.items():
+        true = truth.poses[name]
+        np.testing.assert_allclose(
+            image.cam_from_world.rotation, true.rotation, atol=1e-9
+        )
+        np.testing.assert_allclose(image.cam_from_world.centre, true.centre, atol=1e-9)
+        np.testing.assert_allclose(image.camera.params, truth.cameras[name].params)
+
+
+def test_an_absent_image_is_named(
+    posed: Path, town_photos: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in sorted((town_photos / "images").iterdir())[1:]:
+        (images / path.name).symlink_to(path)
+    with pytest.raises(InputError, match=r"'view0000\.jpg' \(1 such\)"):
+        triangulate(posed, images, tmp_path / "out")
