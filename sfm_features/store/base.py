@@ -1,0 +1,199 @@
+"""Opening, continuing and committing an HDF5 file of ours, and naming its damage."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import h5py
+
+from sfm_features.errors import (
+    BusyStore,
+    DamagedStore,
+    InputError,
+    StaleStore,
+    StoreError,
+)
+from sfm_features.journal import JournaledFile, recover
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Config = Mapping[str, Any]
+
+_FORMAT = "sfm-features"
+_FORMAT_VERSION = 1
+_LIBVER = ("v108", "v108")  # compact groups without the flag that "latest" leaves set
+_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # as h5py raises them
+
+
+class Store:
+    """One HDF5 file: open it to read, or append to it inside a `with`."""
+
+    kind: ClassVar[str]
+    # By number and not by time, so that the same work makes the same bytes.
+    _groups_per_commit: ClassVar[int]
+
+    def __init__(self, path: Path, file: Any, journaled: JournaledFile | None) -> None:
+        self.path = path
+        self._file = file
+        self._journaled = journaled
+        self._uncommitted = 0
+        self._ours = file.attrs.get("format") == _FORMAT
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a file to read; raise DamagedStore when it is not readable HDF5."""
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; make it with `sfm-features`")
+        recover(path)
+        if path.stat().st_size == 0:
+            raise InputError(
+                f"{path}: is empty, as nothing was finished before its making was "
+                "stopped; make it again"
+            )
+        with _explain_open_errors(path):
+            store = cls(path, h5py.File(path, "r"), None)
+            store._check_kind()
+        return store
+
+    @classmethod
+    def append(cls, path: Path, config: Config) -> Self:
+        """Create a file, or continue one that was made with the same config."""
+        journaled = JournaledFile(path)
+        try:
+            is_new = journaled.is_new
+            with _explain_open_errors(path):
+                mode = "w" if is_new else "r+"
+                file = h5py.File(journaled, mode, libver=_LIBVER)
+                store = cls(path, file, journaled)
+                if is_new:
+                    store._write_header(config)
+                    store.commit()
+                store._check_kind()
+                store._check_config(config)
+        except BaseException:
+            journaled.close()
+            raise
+        return store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit and close."""
+        try:
+            if self._file and self._journaled:
+                self._file.flush()
+            self._file.close()
+            if self._journaled:
+                self._journaled.commit()
+        finally:
+            if self._journaled:
+                self._journaled.close()
+
+    def commit(self) -> None:
+        """Make everything written so far permanent."""
+        assert self._journaled is not None, "opened to read"
+        self._file.flush()
+        self._journaled.commit()
+        self._uncommitted = 0
+
+    @property
+    def config(self) -> Config:
+        """The settings the file was made with; empty in a file that is not ours."""
+        settings: Config = json.loads(self._file.attrs.get("config", "{}"))
+        return settings
+
+    def _write_header(self, config: Config) -> None:
+        self._file.attrs["format"] = _FORMAT
+        self._file.attrs["format_version"] = _FORMAT_VERSION
+        self._file.attrs["kind"] = self.kind
+        self._file.attrs["config"] = json.dumps(config, sort_keys=True)
+
+    def _check_kind(self) -> None:
+        kind = self._file.attrs.get("kind", self.kind)
+        if kind != self.kind:
+            raise StoreError(
+                f"{self.path}: holds {kind}, not {self.kind}; give the other file"
+            )
+        version = self._file.attrs.get("format_version", _FORMAT_VERSION)
+        if version > _FORMAT_VERSION:
+            raise StoreError(
+                f"{self.path}: written by a newer version (format {version}); "
+                "upgrade sfm-features"
+            )
+
+    def _check_config(self, wanted: Config) -> None:
+        if not self._ours:
+            return  # another tool's file says nothing of how it was made
+        stored = self.config
+        for field in sorted({*stored, *wanted}):
+            if stored.get(field) != json.loads(json.dumps(wanted.get(field))):
+                raise StaleStore(
+                    f"{self.path}: made with {field} = {stored.get(field)!r}, now "
+                    f"asked for {wanted.get(field)!r}; use --overwrite or another "
+                    "--output"
+                )
+
+    def _write_group(self, key: str, datasets: Mapping[str, Any]) -> Any:
+        with explain_damage(self.path):
+            if key in self._file:
+                del self._file[key]  # left by another tool or half-written
+            group = self._file.create_group(key)
+            for name, value in datasets.items():
+                group.create_dataset(name, data=value)
+        return group
+
+    def _finish_group(self, group: Any) -> None:
+        group.attrs["complete"] = True
+        self._uncommitted += 1
+        if self._uncommitted == self._groups_per_commit:
+            self.commit()
+
+    def _is_complete(self, group: Any, required: Iterable[str]) -> bool:
+        if self._ours:
+            return bool(group.attrs.get("complete", False))
+        return all(name in group for name in required)
+
+
+@contextlib.contextmanager
+def _explain_open_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BlockingIOError as error:
+        raise BusyStore(
+            f"{path}: another process is writing it; wait for it to end"
+        ) from error
+    except _HDF5_ERRORS as error:
+        raise DamagedStore(
+            f"{path}: not a readable HDF5 file ({_first_line(error)}); delete it and "
+            "run the same command again, or choose another --output"
+        ) from error
+
+
+@contextlib.contextmanager
+def explain_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _HDF5_ERRORS as error:
+        raise DamagedStore(
+            f"{path}: part of it cannot be read ({_first_line(error)}); delete it and "
+            "run the same command again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip("'\"").splitlines()[0] if str(error) else repr(error)

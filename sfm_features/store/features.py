@@ -1,0 +1,100 @@
+"""Features by image name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sfm_features.errors import InputError
+from sfm_features.store.base import Store, explain_damage
+from sfm_features.types import F32, Features
+
+
+class FeatureStore(Store):
+    """Features by image name."""
+
+    kind = "features"
+    _groups_per_commit = 8
+    _required = ("keypoints", "descriptors", "image_size")
+
+    def __contains__(self, name: str) -> bool:
+        group = self._file.get(name)
+        return isinstance(group, h5py.Group) and self._is_complete(
+            group, self._required
+        )
+
+    def names(self) -> list[str]:
+        """List the images whose features are complete, sorted."""
+        with explain_damage(self.path):
+            return sorted(self._walk(self._file, ""))
+
+    def _walk(self, group: Any, prefix: str) -> Iterator[str]:
+        if "keypoints" in group:
+            if self._is_complete(group, self._required):
+                yield prefix
+            return
+        for key in group:
+            if isinstance(group.get(key, getclass=True), type) and isinstance(
+                child := group[key], h5py.Group
+            ):
+                yield from self._walk(child, f"{prefix}/{key}" if prefix else key)
+
+    def read(self, name: str) -> Features:
+        """Read the features of one image, descriptors as f32 rows."""
+        with explain_damage(self.path):
+            if name not in self:
+                raise InputError(
+                    f"{self.path}: has no complete features of {name!r}; run "
+                    "`sfm-features extract` again, it adds what is missing"
+                )
+            group = self._file[name]
+            keypoints = group["keypoints"]
+            scores = group.get("scores", group.get("keypoint_scores"))
+            descriptors = _rows(group["descriptors"][()])
+            if len(descriptors) != len(keypoints):
+                raise ValueError(f"{name}: keypoints and descriptors differ in number")
+            return Features(
+                keypoints=keypoints[()].astype(np.float32)[:, :2],
+                descriptors=descriptors,
+                scores=np.ones(len(keypoints), np.float32)
+                if scores is None
+                else scores[()].astype(np.float32).ravel(),
+                image_size=self.read_size(name),
+                uncertainty_px=float(keypoints.attrs.get("uncertainty", 1.0)),
+            )
+
+    def read_keypoints(self, name: str) -> F32:
+        """Read only the keypoints (N, 2) of one image."""
+        with explain_damage(self.path):
+            keypoints: F32 = self._file[name]["keypoints"][()].astype(np.float32)
+        return keypoints[:, :2]
+
+    def read_size(self, name: str) -> tuple[int, int]:
+        """Read only the width and height of one image."""
+        with explain_damage(self.path):
+            width, height = (int(side) for side in self._file[name]["image_size"][()])
+        return width, height
+
+    def write(self, name: str, features: Features) -> None:
+        """Write the features of one image; they are permanent after the next commit."""
+        group = self._write_group(
+            name,
+            {
+                "keypoints": features.keypoints,
+                "descriptors": np.ascontiguousarray(
+                    features.descriptors.T, dtype=np.float16
+                ),
+                "scores": features.scores,
+                "image_size": np.array(features.image_size, np.int64),
+            },
+        )
+        group["keypoints"].attrs["uncertainty"] = features.uncertainty_px
+        self._finish_group(group)
+
+
+def _rows(columns: Any) -> F32:
+    rows: F32 = np.ascontiguousarray(columns.T, dtype=np.float32)
+    return rows

@@ -1,0 +1,123 @@
+"""Matches by pair of image names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from sfm_features.errors import InputError, NameCollision, StoreError
+from sfm_features.store.base import Store, explain_damage
+from sfm_features.types import Matches, Pair
+
+
+class MatchStore(Store):
+    """Matches by pair of image names; either order finds them."""
+
+    kind = "matches"
+    _groups_per_commit = 64
+    _required = ("matches0",)
+
+    def __contains__(self, pair: Pair) -> bool:
+        return self._find(pair) is not None
+
+    def pairs(self, names: Iterable[str]) -> list[Pair]:
+        """List the complete pairs among these names, sorted, as they are stored."""
+        name_of = {name_key(name): name for name in names}
+        found = []
+        with explain_damage(self.path):
+            for first in self._file:
+                group = self._file[first]
+                if first in name_of:
+                    found += [
+                        (name_of[first], name_of[second])
+                        for second in group
+                        if second in name_of
+                        and self._is_complete(group[second], self._required)
+                    ]
+                if "matches0" in group:
+                    found += _split_old_key(first, name_of)
+        return sorted(found)
+
+    def read(self, pair: Pair) -> Matches:
+        """Read the matches of a pair, in the order asked for."""
+        with explain_damage(self.path):
+            found = self._find(pair)
+            if found is None:
+                raise InputError(
+                    f"{self.path}: has no matches of {pair[0]!r} and {pair[1]!r}; run "
+                    "`sfm-features match` again, it adds what is missing"
+                )
+            group, is_reversed = found
+            vector = group["matches0"][()].astype(np.int64)
+            if (vector < -1).any():
+                raise StoreError(
+                    f"{self.path}: {pair[0]!r} and {pair[1]!r} have negative indices, "
+                    "as when 16 bits overflow; match them again with this tool"
+                )
+            first = np.flatnonzero(vector >= 0)
+            indices = np.stack([first, vector[first]], 1).astype(np.int32)
+            scores = np.ones(len(first), np.float32)
+            if "matching_scores0" in group:
+                scores = group["matching_scores0"][()].astype(np.float32)[first]
+        matches = Matches(indices, scores)
+        return matches.reversed() if is_reversed else matches
+
+    def write(self, pair: Pair, matches: Matches, count0: int) -> None:
+        """Write the matches of a pair whose first image has `count0` keypoints."""
+        vector = np.full(count0, -1, np.int32)
+        scores = np.zeros(count0, np.float16)
+        vector[matches.indices[:, 0]] = matches.indices[:, 1]
+        scores[matches.indices[:, 0]] = matches.scores
+        datasets = {"matches0": vector, "matching_scores0": scores}
+        self._finish_group(self._write_group(match_key(pair), datasets))
+
+    def _find(self, pair: Pair) -> tuple[Any, bool] | None:
+        back = (pair[1], pair[0])
+        for key, is_reversed in (
+            (match_key(pair), False),
+            (match_key(back), True),
+            (_old_match_key(pair), False),
+            (_old_match_key(back), True),
+        ):
+            group = self._file.get(key)
+            if group is not None and self._is_complete(group, self._required):
+                return group, is_reversed
+        return None
+
+
+def name_key(name: str) -> str:
+    """Turn an image name into hloc's key."""
+    return name.replace("/", "-")
+
+
+def match_key(pair: Pair) -> str:
+    """Turn a pair into hloc's key."""
+    return f"{name_key(pair[0])}/{name_key(pair[1])}"
+
+
+def refuse_collisions(names: Iterable[str]) -> None:
+    """Raise NameCollision when two names would share one key."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name_key(name), name)
+        if other != name:
+            raise NameCollision(
+                f"{other!r} and {name!r} share the key {name_key(name)!r} in hloc's "
+                "match files; rename one of them"
+            )
+
+
+def _old_match_key(pair: Pair) -> str:
+    return f"{name_key(pair[0])}_{name_key(pair[1])}"
+
+
+def _split_old_key(key: str, name_of: Mapping[str, str]) -> list[Pair]:
+    """Find the two names in hloc's old key `n0_n1`; names may hold `_` themselves."""
+    cuts = [i for i, letter in enumerate(key) if letter == "_"]
+    return [
+        (name_of[key[:i]], name_of[key[i + 1 :]])
+        for i in cuts
+        if key[:i] in name_of and key[i + 1 :] in name_of
+    ]
