@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 MapperName: TypeAlias = Literal["incremental", "global", "hierarchical"]
 Models: TypeAlias = Mapping[int, pycolmap.Reconstruction]
 
-_NEVER = 2**31 - 1
 _FOCAL_RANGE = 2.5  # calibrated over guessed: beyond it the pairs tell nothing
 
 
@@ -37,10 +36,9 @@ class MapperOptions:
     mapper: MapperName = "incremental"
     """incremental; global (fast for many images); hierarchical (for thousands)."""
     num_threads: int = -1
-    """Threads; -1 = all cores."""
+    """Threads of a mapping that need not be repeatable; -1 = all cores."""
     repeatable: bool = True
-    """Same seed, same files byte for byte on one machine: bundle adjustment is solved
-    on one thread (global and hierarchical: everything is)."""
+    """Same seed, same files byte for byte on one machine; mapping takes one thread."""
     min_model_size: int = 3
     """Drop models with fewer images."""
     min_matches: int = 15
@@ -217,7 +215,8 @@ def _incremental_options(run: _Run) -> pycolmap.IncrementalPipelineOptions:
     made = pycolmap.IncrementalPipelineOptions(
         min_num_matches=options.min_matches,
         min_model_size=options.min_model_size,
-        num_threads=options.num_threads,
+        # With more the threads race, and the model differs from run to run.
+        num_threads=1 if options.repeatable else options.num_threads,
         random_seed=run.seed,
         extract_colors=options.extract_colours,
         ba_refine_focal_length=options.refine_focal_length,
@@ -227,8 +226,6 @@ def _incremental_options(run: _Run) -> pycolmap.IncrementalPipelineOptions:
     )
     # The clusters of a hierarchy do not pass their seed on to these.
     made.mapper.random_seed = made.triangulation.random_seed = run.seed
-    if options.repeatable:
-        made.ba_min_num_residuals_for_cpu_multi_threading = _NEVER
     return made
 
 
