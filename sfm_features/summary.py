@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sfm_features.journal import replace_text
 from sfm_features.metrics import ModelErrors
 from sfm_features.types import Model, Pair
 
@@ -59,9 +60,9 @@ class Summary:
 
     def write(self, folder: Path) -> None:
         """Write summary.txt and summary.json."""
-        (folder / "summary.txt").write_text(self.to_text() + "\n", encoding="utf-8")
         content = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        (folder / "summary.json").write_text(content + "\n", encoding="utf-8")
+        replace_text(folder / "summary.txt", self.to_text() + "\n")
+        replace_text(folder / "summary.json", content + "\n")
 
 
 def summarize_model(model: Model, folder: str) -> ModelSummary:

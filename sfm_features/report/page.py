@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm_features.errors import ImageError, MissingExtra
-from sfm_features.journal import explain_os_errors
+from sfm_features.journal import replace_text
 from sfm_features.report import facts, pictures, scene
 from sfm_features.report.data import ReportData
 from sfm_features.report.facts import ViewGraph
@@ -72,9 +72,7 @@ def write_report(output: Path, data: ReportData) -> Path:
         worst=drawn[len(best) :],
         plots=_plot(data, graph, {t.name: t.orientation for t in thumbnails}),
     )
-    with explain_os_errors(output):
-        # Names of files need not be valid text.
-        output.write_text(page, encoding="utf-8", errors="replace")
+    replace_text(output, page)
     logger.info("report: %s (%.1f MB)", output, len(page) / 1e6)
     return output
 
