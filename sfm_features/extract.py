@@ -100,7 +100,8 @@ def extract(
     if names is None:
         names = image_files.list_images(images, options.image_list)
     refuse_collisions(names)
-    skipped: dict[str, str] = {}
+    names, skipped = _part_unwritable(images, names, run.strict)
+    num_unwritable = len(skipped)
     with FeatureStore.append(output, describe(options, run)) as store:
         missing = [name for name in names if name not in store]
         if missing:
@@ -111,16 +112,16 @@ def extract(
                     for name, features in _extract_batch(extractor, batch, options):
                         store.write(name, features)
                     bar.update(len(batch))
-                bar.update(len(skipped))
+                bar.update(len(skipped) - num_unwritable)
     summary = ExtractSummary(
-        written=len(missing) - len(skipped),
+        written=len(missing) - len(skipped) + num_unwritable,
         reused=len(names) - len(missing),
         skipped=skipped,
         seconds=time.perf_counter() - start,
     )
     _log(summary)
     if summary.written + summary.reused == 0:
-        raise InputError(f"{images}: none of its {len(names)} images can be decoded")
+        raise InputError(f"{images}: none of its {len(skipped)} images can be decoded")
     return summary
 
 
@@ -134,6 +135,23 @@ def describe(options: ExtractOptions, run: RunOptions) -> dict[str, Any]:
         "weights_sha256": hash_file(options.weights),
         "seed": run.seed,
     }
+
+
+def _part_unwritable(
+    images: Path, names: Sequence[str], strict: bool
+) -> tuple[list[str], dict[str, str]]:
+    """Part the names from those that are not text, which no file could hold."""
+    good, skipped = [], {}
+    for name in names:
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        if shown == name:
+            good.append(name)
+            continue
+        skipped[shown] = f"{images / shown}: its name is not text in UTF-8; rename it"
+        if strict:
+            raise ImageError(skipped[shown])
+        logger.warning("skipped: %s", skipped[shown])
+    return good, skipped
 
 
 def _build(options: ExtractOptions, run: RunOptions) -> Extractor:

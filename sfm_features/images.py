@@ -161,7 +161,12 @@ def _as_u8(image: object) -> U8:
 def _read_image_list(folder: Path, image_list: Path) -> list[str]:
     if not image_list.is_file():
         raise InputError(f"{image_list}: no such file; give a text file of image names")
-    lines = image_list.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = image_list.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{image_list}: is not text in UTF-8; give a text file of image names"
+        ) from error
     names = [s for line in lines if (s := line.strip()) and not s.startswith("#")]
     for name in names:
         if not (folder / name).is_file():

@@ -102,7 +102,13 @@ def read_pairs(path: Path, known: Iterable[str] = ()) -> list[Pair]:
     names = set(known)
     found: dict[Pair, None] = {}
     repeated = 0
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise PairsError(
+            f"{path}: is not text in UTF-8; write `name0 name1` on each line"
+        ) from error
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         pair = _split_line(line.strip(), names)
