@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -193,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 2 after a user's mistake, 130 when interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        with logging_redirect_tqdm():
+        with logging_redirect_tqdm(), _interrupt_when_terminated():
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,
                 prog="sfm-features",
@@ -211,6 +214,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("interrupted; run the same command again to continue")
         return 130
     return 0
+
+
+@contextmanager
+def _interrupt_when_terminated() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does: close the files and say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _choose_pairs(method: str, options: PairOptions) -> list[Pair]:
