@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import logging
+import mmap
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sfm_features.errors import PairsError
@@ -19,6 +22,8 @@ from sfm_features.store import FeatureStore, MatchStore, refuse_collisions
 from sfm_features.types import Features, Pair, RunOptions
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=np.generic)
 
 _CACHE_BYTES = 256 << 20
 _TILE_IMAGES = 32  # images on a side of a tile; two tiles fit the cache at 8192 x 128
@@ -150,12 +155,27 @@ class _Cache:
         if name in self._kept:
             self._kept.move_to_end(name)
             return self._kept[name]
-        features = self._kept[name] = self._store.read(name)
+        features = self._store.read(name)
+        features = replace(features, descriptors=_move_out(features.descriptors))
+        self._kept[name] = features
         self._bytes += features.descriptors.nbytes
         while self._bytes > _CACHE_BYTES and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= dropped.descriptors.nbytes
         return features
+
+
+def _move_out(array: NDArray[T]) -> NDArray[T]:
+    """Copy an array into pages of its own, which are the system's again once dropped.
+
+    In malloc's heap small things that live longer settle where an array was, the next
+    one finds no place there, and the heap grows without end.
+    """
+    pages = mmap.mmap(-1, max(1, array.nbytes))
+    moved: NDArray[T] = np.frombuffer(pages, array.dtype, array.size)
+    moved = moved.reshape(array.shape)
+    moved[...] = array
+    return moved
 
 
 def _log(summary: MatchSummary) -> None:

@@ -26,6 +26,7 @@ class Nearest(Matcher):
         self._device = torch.device(device)
         self._ratio = ratio
         self._min_similarity = min_similarity
+        self._memory = torch.empty(0, device=self._device)
 
     def match(self, a: Features, b: Features) -> Matches:
         """Match `a` against `b`; scores are dot products."""
@@ -49,29 +50,39 @@ class Nearest(Matcher):
         """Return rows, columns and similarities of the mutual pairs, by row."""
         best, nearest, accepted = [], [], []
         column_best = a.new_full((len(b),), -torch.inf)
-        step = max(1, _CHUNK_ELEMENTS // len(b))
+        step = min(len(a), max(1, _CHUNK_ELEMENTS // len(b)))
+        # Memory that is asked for and given back all the time tears the heap apart.
+        memory = self._reserve(step * len(b))
         for start in range(0, len(a), step):
-            similarity = a[start : start + step] @ b.T
+            rows = a[start : start + step]
+            similarity = memory[: len(rows) * len(b)].view(len(rows), len(b))
+            torch.mm(rows, b.T, out=similarity)
             values, indices = similarity.max(1)
             best.append(values)
             nearest.append(indices)
-            accepted.append(self._passes_ratio(similarity, values, indices))
             column_best = torch.maximum(column_best, similarity.amax(0))
+            accepted.append(self._passes_ratio(similarity, values, indices))
         values, columns = torch.cat(best), torch.cat(nearest)
         # Reaching the column's best is being its nearest; an argmax down the columns
         # would say the same and costs more than the matrix product.
         keep = torch.cat(accepted) & (values >= column_best[columns])
-        rows = torch.nonzero(keep & (values >= self._min_similarity)).squeeze(1)
-        rows = rows[_first_of_each(columns[rows], len(b))]
-        return rows, columns[rows], values[rows]
+        kept = torch.nonzero(keep & (values >= self._min_similarity)).squeeze(1)
+        kept = kept[_first_of_each(columns[kept], len(b))]
+        return kept, columns[kept], values[kept]
+
+    def _reserve(self, count: int) -> torch.Tensor:
+        """Return memory for so many numbers, the same each time if it suffices."""
+        if len(self._memory) < count:
+            self._memory = torch.empty(count, device=self._device)
+        return self._memory
 
     def _passes_ratio(
         self, similarity: torch.Tensor, best: torch.Tensor, nearest: torch.Tensor
     ) -> torch.Tensor:
         if self._ratio == 1 or similarity.shape[1] < 2:
             return torch.ones_like(best, dtype=torch.bool)
-        at = nearest[:, None]
-        second = similarity.scatter(1, at, -torch.inf).amax(1)
+        # In place, as nobody needs the best any more: a copy would cost new memory.
+        second = similarity.scatter_(1, nearest[:, None], -torch.inf).amax(1)
         # Unit vectors: squared distance = 2 - 2 * similarity.
         return (1 - best).clamp(min=0) <= self._ratio**2 * (1 - second).clamp(min=0)
 
