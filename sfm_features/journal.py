@@ -13,7 +13,9 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +67,30 @@ def explain_os_errors(path: Path) -> Iterator[None]:
             f"{path}: cannot be written ({error.strerror or error}); check the disk, "
             "or choose another --output"
         ) from error
+
+
+@contextlib.contextmanager
+def hold_interrupts() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the end.
+
+    HDF5 calls back into a JournaledFile. An exception from there, where Python may run
+    a signal's handler, leaves HDF5 in the middle of a change that it cannot finish.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+    held: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: held.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def journal_path(path: Path) -> Path:

@@ -18,7 +18,7 @@ from sfm_features.errors import (
     StaleStore,
     StoreError,
 )
-from sfm_features.journal import JournaledFile, recover
+from sfm_features.journal import JournaledFile, hold_interrupts, recover
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -62,6 +62,7 @@ class Store:
         return store
 
     @classmethod
+    @hold_interrupts()
     def append(cls, path: Path, config: Config) -> Self:
         """Create a file, or continue one that was made with the same config."""
         journaled = JournaledFile(path)
@@ -92,6 +93,7 @@ class Store:
     ) -> None:
         self.close()
 
+    @hold_interrupts()
     def close(self) -> None:
         """Commit and close."""
         try:
@@ -104,6 +106,7 @@ class Store:
             if self._journaled:
                 self._journaled.close()
 
+    @hold_interrupts()
     def commit(self) -> None:
         """Make everything written so far permanent."""
         assert self._journaled is not None, "opened to read"

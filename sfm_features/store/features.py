@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from sfm_features.errors import InputError
+from sfm_features.journal import hold_interrupts
 from sfm_features.store.base import Store, explain_damage
 from sfm_features.types import F32, Features
 
@@ -78,6 +79,7 @@ class FeatureStore(Store):
             width, height = (int(side) for side in self._file[name]["image_size"][()])
         return width, height
 
+    @hold_interrupts()
     def write(self, name: str, features: Features) -> None:
         """Write the features of one image; they are permanent after the next commit."""
         group = self._write_group(

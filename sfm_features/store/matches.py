@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sfm_features.errors import InputError, NameCollision, StoreError
+from sfm_features.journal import hold_interrupts
 from sfm_features.store.base import Store, explain_damage
 from sfm_features.types import Matches, Pair
 
@@ -64,6 +65,7 @@ class MatchStore(Store):
         matches = Matches(indices, scores)
         return matches.reversed() if is_reversed else matches
 
+    @hold_interrupts()
     def write(self, pair: Pair, matches: Matches, count0: int) -> None:
         """Write the matches of a pair whose first image has `count0` keypoints."""
         vector = np.full(count0, -1, np.int32)
