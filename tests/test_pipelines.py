@@ -31,9 +31,9 @@ def test_extract_compares_the_stage_with_its_extractor(photos: Path) -> None:
 
 
 def test_match_and_memory_compare_with_what_is_bare() -> None:
-    result = measure_match(images=4, keypoints=64, pairs=5, repeats=2)
+    result = measure_match(images=4, keypoints=64, pairs=5, repeats=1)
     ratios = [row["ratio"] for row in result.rows]
-    assert min(ratios[:2]) == pytest.approx(1)  # the faster product is the measure
+    assert min(ratios[:2]) == 1  # the faster product is the measure
     assert ratios[2] == result.checks[0].value > 1
     memory = measure_memory(images=6, keypoints=64, pairs=12)
     loaded, peak = (row["peak GiB"] for row in memory.rows)
