@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import make_texture, write_image
 from PIL import Image
+from samples import make_texture, write_image
 
 from sfm_features import extract as stage
 from sfm_features.errors import ImageError, InputError, NameCollision, StaleStore

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import make_texture, write_image
 from PIL import Image, ImageOps
+from samples import make_texture, write_image
 
 from sfm_features import images
 from sfm_features.errors import ImageError, InputError

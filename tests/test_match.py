@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_features
+from samples import make_features
 
 from sfm_features import match as stage
 from sfm_features.errors import OptionError, PairsError, StaleStore

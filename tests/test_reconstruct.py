@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import make_texture, write_image
+from samples import make_texture, write_image
 
 from sfm_features import colmap
 from sfm_features import reconstruct as stage

@@ -6,7 +6,7 @@ import inspect
 from importlib import import_module
 
 import pytest
-from conftest import make_features
+from samples import make_features
 
 from sfm_features.errors import OptionError, WeightsError
 from sfm_features.registry import (

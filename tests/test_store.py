@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import make_features
+from samples import make_features
 
 from sfm_features.errors import (
     DamagedStore,

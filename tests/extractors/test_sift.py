@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from conftest import make_texture
+from samples import make_texture
 
 from sfm_features.errors import OptionError
 from sfm_features.extractors.sift import Sift

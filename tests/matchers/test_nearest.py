@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import make_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import make_features
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sfm_features.errors import OptionError

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-from conftest import make_texture, write_image
+from samples import make_texture, write_image
 
 from sfm_features.extract import ExtractOptions
 from sfm_features.geometry import look_at, project

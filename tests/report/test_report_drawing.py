@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import write_image
 from report_pages import make_model
+from samples import write_image
 
 from sfm_features.geometry import look_at
 from sfm_features.report import pictures, scene

@@ -1,0 +1,44 @@
+"""Small pictures and features that several tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sfm_features.types import Features
+
+
+def make_texture(size: tuple[int, int] = (160, 120), seed: int = 0) -> np.ndarray:
+    """Make an RGB picture with detail at several scales."""
+    rng = np.random.default_rng(seed)
+    width, height = size
+    picture = np.zeros((height, width, 3))
+    for cell in (4, 8, 16, 32):
+        noise = rng.normal(size=(height // cell + 2, width // cell + 2, 3)) * cell
+        picture += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    picture = (picture - picture.min()) / (picture.max() - picture.min())
+    return (255 * picture).astype(np.uint8)
+
+
+def make_features(count: int = 50, dimension: int = 32, seed: int = 0) -> Features:
+    """Make features with random unit descriptors."""
+    rng = np.random.default_rng(seed)
+    descriptors = rng.normal(size=(count, dimension)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    return Features(
+        rng.uniform(0, 4000, (count, 2)).astype(np.float32),
+        descriptors,
+        np.sort(rng.random(count).astype(np.float32))[::-1].copy(),
+        (4000, 3000),
+        1.5,
+    )
+
+
+def write_image(path: Path, rgb: np.ndarray) -> None:
+    """Write an RGB array to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ok, content = cv2.imencode(path.suffix, rgb[..., ::-1])
+    assert ok
+    path.write_bytes(content.tobytes())
