@@ -157,11 +157,13 @@ class Shell:
         *arguments: object,
         max_file_bytes: int | None = None,
         commit_often: bool = False,
+        folder: Path | None = None,
     ) -> Running:
         """Start `sfm-features ARGUMENTS`.
 
         max_file_bytes: no file can grow beyond it, as if the disk were full;
-        commit_often: commit the HDF5 files after each image or pair.
+        commit_often: commit the HDF5 files after each image or pair;
+        folder: where the command runs.
         """
         self._count += 1
         log = Path(self._folder.name) / f"{self._count}.log"
@@ -171,6 +173,7 @@ class Shell:
             log=str(log),
             max_file_bytes=max_file_bytes,
             commit_often=commit_often,
+            folder=None if folder is None else str(folder),
         )
         assert pid is not None
         return Running(self, pid, log)
@@ -239,6 +242,8 @@ def _become_command(request: dict[str, object]) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)
+    if request["folder"] is not None:
+        os.chdir(str(request["folder"]))
     if request["commit_often"]:
         for kind in (store.FeatureStore, store.MatchStore):
             kind._groups_per_commit = 1
