@@ -1,0 +1,1 @@
+"""Networks that detect and describe, their decoder and their weights files."""
