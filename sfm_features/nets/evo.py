@@ -23,11 +23,17 @@ class EvoNet(DenseNet):
 
     def __init__(self) -> None:
         super().__init__()
-        self.half = ConvNorm(4, 16)
-        self.quarter = nn.Sequential(ConvNorm(16, 32, stride=2), _same(32))
-        self.eighth = nn.Sequential(ConvNorm(32, 64, stride=2), _same(64), _same(64))
-        self.sixteenth = nn.Sequential(ConvNorm(64, 96, stride=2), _same(96), _same(96))
-        self.last = nn.Sequential(ConvNorm(96, 128, stride=2), _same(128), _same(128))
+        self.stage_half = ConvNorm(4, 16)
+        self.stage_quarter = nn.Sequential(ConvNorm(16, 32, stride=2), _same(32))
+        self.stage_eighth = nn.Sequential(
+            ConvNorm(32, 64, stride=2), _same(64), _same(64)
+        )
+        self.stage_sixteenth = nn.Sequential(
+            ConvNorm(64, 96, stride=2), _same(96), _same(96)
+        )
+        self.stage_last = nn.Sequential(
+            ConvNorm(96, 128, stride=2), _same(128), _same(128)
+        )
         self.from_last = ConvNorm(128, 96, 1, relu=False)
         self.from_sixteenth = ConvNorm(96, 64, 1, relu=False)
         self.from_eighth = ConvNorm(64, 32, 1, relu=False)
@@ -39,11 +45,11 @@ class EvoNet(DenseNet):
         self.detector = nn.Sequential(_same(16), nn.Conv2d(16, 4, 3, padding=1))
 
     def forward(self, grey: Tensor) -> Dense:
-        half = self.half(functional.pixel_unshuffle(grey - 0.5, 2))
-        quarter = self.quarter(half)
-        eighth = self.eighth(quarter)
-        sixteenth = self.sixteenth(eighth)
-        last = self.last(sixteenth)
+        half = self.stage_half(functional.pixel_unshuffle(grey - 0.5, 2))
+        quarter = self.stage_quarter(half)
+        eighth = self.stage_eighth(quarter)
+        sixteenth = self.stage_sixteenth(eighth)
+        last = self.stage_last(sixteenth)
         sixteenth = self.fuse_sixteenth(
             torch.relu_(sixteenth + _double(self.from_last(last)))
         )

@@ -46,18 +46,18 @@ class SekdNet(DenseNet):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(1, 32, 5, padding=2)
-        self.full = _stage(32, 32, 1)
-        self.half = _stage(32, 64, 2)
-        self.quarter = _stage(64, 128, 2)
+        self.stage_full = _stage(32, 32, 1)
+        self.stage_half = _stage(32, 64, 2)
+        self.stage_quarter = _stage(64, 128, 2)
         self.up_half = Upsample(128, 64)
         self.up_full = Upsample(64, 32)
         self.detector = nn.Conv2d(32, 2, 3, padding=1)
         self.descriptor = Residual(128, 128)
 
     def forward(self, grey: Tensor) -> Dense:
-        full = self.full(self.stem(grey))
-        half = self.half(full)
-        quarter = self.quarter(half)
+        full = self.stage_full(self.stem(grey))
+        half = self.stage_half(full)
+        quarter = self.stage_quarter(half)
         fine = self.up_full(self.up_half(quarter) + half) + full
         nothing, keypoint = self.detector(fine).float().split(1, dim=1)
         # A softmax over two is the sigmoid of their difference.
