@@ -73,8 +73,9 @@ def explain_os_errors(path: Path) -> Iterator[None]:
 def hold_interrupts() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait until the end.
 
-    HDF5 calls back into a JournaledFile. An exception from there, where Python may run
-    a signal's handler, leaves HDF5 in the middle of a change that it cannot finish.
+    Python may run a signal's handler where HDF5 calls back into a JournaledFile: an
+    exception from there leaves HDF5 in the middle of a change that it cannot finish.
+    Or where h5py's weak references die: an exception from there is lost.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python delivers signals to the main thread only

@@ -46,6 +46,7 @@ class Store:
         self._ours = file.attrs.get("format") == _FORMAT
 
     @classmethod
+    @hold_interrupts()
     def open(cls, path: Path) -> Self:
         """Open a file to read; raise DamagedStore when it is not readable HDF5."""
         if not path.is_file():

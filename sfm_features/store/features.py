@@ -21,12 +21,14 @@ class FeatureStore(Store):
     _groups_per_commit = 8
     _required = ("keypoints", "descriptors", "image_size")
 
+    @hold_interrupts()
     def __contains__(self, name: str) -> bool:
         group = self._file.get(name)
         return isinstance(group, h5py.Group) and self._is_complete(
             group, self._required
         )
 
+    @hold_interrupts()
     def names(self) -> list[str]:
         """List the images whose features are complete, sorted."""
         with explain_damage(self.path):
@@ -43,6 +45,7 @@ class FeatureStore(Store):
             ):
                 yield from self._walk(child, f"{prefix}/{key}" if prefix else key)
 
+    @hold_interrupts()
     def read(self, name: str) -> Features:
         """Read the features of one image, descriptors as f32 rows."""
         with explain_damage(self.path):
@@ -67,12 +70,14 @@ class FeatureStore(Store):
                 uncertainty_px=float(keypoints.attrs.get("uncertainty", 1.0)),
             )
 
+    @hold_interrupts()
     def read_keypoints(self, name: str) -> F32:
         """Read only the keypoints (N, 2) of one image."""
         with explain_damage(self.path):
             keypoints: F32 = self._file[name]["keypoints"][()].astype(np.float32)
         return keypoints[:, :2]
 
+    @hold_interrupts()
     def read_size(self, name: str) -> tuple[int, int]:
         """Read only the width and height of one image."""
         with explain_damage(self.path):

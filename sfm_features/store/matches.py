@@ -20,9 +20,11 @@ class MatchStore(Store):
     _groups_per_commit = 64
     _required = ("matches0",)
 
+    @hold_interrupts()
     def __contains__(self, pair: Pair) -> bool:
         return self._find(pair) is not None
 
+    @hold_interrupts()
     def pairs(self, names: Iterable[str]) -> list[Pair]:
         """List the complete pairs among these names, sorted, as they are stored."""
         name_of = {name_key(name): name for name in names}
@@ -41,6 +43,7 @@ class MatchStore(Store):
                     found += _split_old_key(first, name_of)
         return sorted(found)
 
+    @hold_interrupts()
     def read(self, pair: Pair) -> Matches:
         """Read the matches of a pair, in the order asked for."""
         with explain_damage(self.path):
