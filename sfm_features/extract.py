@@ -17,7 +17,12 @@ from tqdm import tqdm
 
 from sfm_features import images as image_files
 from sfm_features.errors import ImageError, InputError, OptionError
-from sfm_features.registry import build_extractor, hash_file
+from sfm_features.registry import (
+    EXTRACTORS,
+    build_extractor,
+    check_choice,
+    hash_file,
+)
 from sfm_features.store import FeatureStore, refuse_collisions
 from sfm_features.types import U8, Bool, Extractor, Features, RunOptions, undo_resize
 
@@ -96,6 +101,8 @@ def extract(
     Without `names` all images of the folder are meant, or those of the image list.
     """
     options.check()
+    # Before the file is made: it would hold a misspelt name as its setting.
+    check_choice(options.extractor, EXTRACTORS, "extractor")
     start = time.perf_counter()
     if names is None:
         names = image_files.list_images(images, options.image_list)

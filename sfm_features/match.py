@@ -65,9 +65,10 @@ def match(
         wanted, skipped = _split_known(pairs, feature_store.names(), run.strict)
         refuse_collisions(name for pair in wanted for name in pair)
         settings = _resolve(options, feature_store)
+        # Before the file is made: it would hold a misspelt name as its setting.
+        matcher = build_matcher(device=run.device, **settings)
         with MatchStore.append(output, describe(settings, feature_store)) as store:
             missing = [pair for pair in wanted if pair not in store]
-            matcher = build_matcher(device=run.device, **settings)
             load = _Cache(feature_store)
             with tqdm(
                 total=len(missing), desc="match", unit="pair", disable=not missing
