@@ -14,13 +14,16 @@ from tqdm import tqdm
 
 from sfm_features.colmap.cameras import CameraBook, CameraOptions
 from sfm_features.colmap.convert import to_colmap_camera
-from sfm_features.colmap.files import remove_database
+from sfm_features.colmap.files import remove_database, require_space
 from sfm_features.colmap.logs import forward_logs
 from sfm_features.colmap.models import load
 from sfm_features.errors import InputError, OutputError
 from sfm_features.types import F32, PIXEL_CENTRE, Matches, Pair
 
 log = logging.getLogger(__name__)
+
+_ROW_BYTES = 500  # of an image or a pair besides its arrays, at most
+_SPACE_BYTES = 1_000_000  # of an empty database and its journal, and to spare
 
 
 def import_features_and_matches(
@@ -42,12 +45,14 @@ def import_features_and_matches(
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         remove_database(draft)
+        require_space(database, _SPACE_BYTES)
         with (
             forward_logs(),
             pycolmap.Database.open(draft) as handle,
             pycolmap.DatabaseTransaction(handle),
         ):
-            writer = _Writer(handle, names, CameraBook(cameras, images_dir), reference)
+            book = CameraBook(cameras, images_dir)
+            writer = _Writer(handle, database, names, book, reference)
             writer.write_images(keypoints)
             writer.write_matches(matches)
             num_cameras = handle.num_cameras()
@@ -69,6 +74,7 @@ class _Writer:
     def __init__(
         self,
         handle: pycolmap.Database,
+        database: Path,
         names: Sequence[str],
         book: CameraBook,
         reference: Path | None,
@@ -80,6 +86,8 @@ class _Writer:
         self._camera_ids: dict[Hashable, int] = {}
         self._counts: dict[str, int] = {}
         self._next_camera_id = 1
+        self._database = database
+        self._bytes = self._bytes_assured = 0
         self.num_pairs = 0
         if len(set(names)) != len(names):
             raise InputError("the list of images names one twice; remove the repeats")
@@ -116,6 +124,7 @@ class _Writer:
             camera_id = self._camera(name, size)
             image = pycolmap.Image(name=name, camera_id=camera_id, image_id=image_id)
             self._handle.write_image(image, use_image_id=True)
+            self._assure_space(xy.nbytes)
             self._handle.write_keypoints(image_id, xy + np.float32(PIXEL_CENTRE))
             self._counts[name] = len(xy)
         missing = sorted(set(self._ids) - set(self._counts))
@@ -124,6 +133,13 @@ class _Writer:
                 f"{missing[0]}: has no features ({len(missing)} such images); "
                 "extract them first"
             )
+
+    def _assure_space(self, size: int) -> None:
+        """Raise unless so many more bytes fit, in the journal and in the database."""
+        self._bytes += size + _ROW_BYTES
+        if self._bytes > self._bytes_assured:
+            self._bytes_assured = self._bytes * 5 // 4 + _SPACE_BYTES // 2
+            require_space(self._database, 2 * self._bytes_assured)
 
     def _camera(self, name: str, size: tuple[int, int]) -> int:
         """Return the id of an image's camera, which is written once."""
@@ -157,6 +173,7 @@ class _Writer:
                 )
             seen.add(frozenset(pair))
             indices = self._checked(pair, found)
+            self._assure_space(indices.nbytes)
             self._handle.write_matches(self._ids[first], self._ids[second], indices)
         self.num_pairs = len(seen)
 

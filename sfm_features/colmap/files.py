@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,13 +46,22 @@ def remove_database(database: Path) -> None:
 
 
 def require_space(path: Path, size: int) -> None:
-    """Raise if there is no room for `size` bytes; COLMAP aborts on a full disk."""
-    free = shutil.disk_usage(path.parent).free
-    if free < size:
-        raise OutputError(
-            f"{path}: needs {size >> 20} MiB and the disk has {free >> 20} MiB left; "
-            "make room"
-        )
+    """Raise if there is no room for `size` bytes; COLMAP aborts on a full disk.
+
+    A file is made that large and dropped: that heeds quotas and limits, too.
+    """
+    needs = f"{path}: no space left, it needs {size / 1e6:.1f} MB; make room"
+    if shutil.disk_usage(path.parent).free < size:
+        raise OutputError(needs)
+    if not size or not hasattr(os, "posix_fallocate"):  # macOS has none
+        return
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            os.posix_fallocate(probe.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise OutputError(f"{needs} ({error.strerror})") from error
+        # Not every disk can reserve space; what else is wrong will show at once.
 
 
 def copy_database(database: Path, target: Path) -> None:
