@@ -1,0 +1,1 @@
+"""Networks that learn from unlabelled photographs and evolve their own labels."""

@@ -1,0 +1,287 @@
+"""Batches of training pairs: a pure function of the photos, labels, seed and step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfm_features.geometry import warp_points
+from sfm_features.training.photometric import LightRanges, cast_colour, relight
+from sfm_features.training.photos import Photo, PhotoSet
+from sfm_features.training.town import TownPairs
+from sfm_features.training.warps import (
+    WarpRanges,
+    cover,
+    map_inside,
+    sample_homography,
+    warp_image,
+)
+from sfm_features.types import F32, F64, U8, Bool
+
+IGNORED, EMPTY, KEYPOINT = -1, 0, 1
+"""What the detector is told about a pixel."""
+
+Labels: TypeAlias = Mapping[int, F32]
+"""Keypoints (K, 2) of each labelled photo, by its number, strongest first."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What a batch is made of."""
+
+    batch: int = 8
+    """Pairs in a step."""
+    crop_px: int = 256
+    """Side of a crop, a multiple of 32 px."""
+    points: int = 256
+    """Corresponding points of a pair that descriptors learn from."""
+    keypoint_share: float = 0.75
+    """Share of those points that are labelled keypoints; the rest lie anywhere."""
+    aligned_share: float = 0.2
+    """Share of pairs from fixed cameras, where there are any."""
+    town_share: float = 0.0
+    """Share of pairs from two views of a rendered town."""
+    replay_share: float = 0.25
+    """Share of pairs from the photos that are replayed, where there are any."""
+    warps: WarpRanges = WarpRanges()
+    """Geometric changes."""
+    light: LightRanges = LightRanges()
+    """Photometric changes."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pairs; the 2 B images are all first ones, then all second ones.
+
+    images (2 B, 1, S, S) u8; targets (2 B, S, S) i8 of IGNORED, EMPTY or KEYPOINT;
+    xy (2, B, N, 2) are corresponding points, used (B, N) where there are any;
+    b_from_a (B, 3, 3), nan where no homography relates the pair.
+    """
+
+    images: Tensor
+    targets: Tensor
+    xy: Tensor
+    used: Tensor
+    b_from_a: Tensor
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """Move everything to a device."""
+        tensors = (self.images, self.targets, self.xy, self.used, self.b_from_a)
+        moved = [tensor.to(device, non_blocking=True) for tensor in tensors]
+        return Batch(*moved, self.names)
+
+
+@dataclass(frozen=True)
+class _View:
+    """One image of a pair, with the crop's relation to its photo."""
+
+    image: U8
+    target: np.ndarray
+    crop_from_photo: F64
+    keypoints: F64
+    seen: Bool
+
+
+class PairSource:
+    """Makes the k-th batch, always the same for the same seed and labels."""
+
+    def __init__(
+        self,
+        photos: PhotoSet,
+        labels: Labels,
+        options: DataOptions = DataOptions(),
+        seed: int = 0,
+        town: TownPairs | None = None,
+        excluded: Sequence[int] = (),
+    ) -> None:
+        self.photos, self.labels, self.options = photos, labels, options
+        self.seed, self.town = seed, town
+        left_out = set(excluded)
+        self.groups = [
+            usable
+            for members in photos.groups().values()
+            if len(usable := [i for i in members if i in labels]) > 1
+        ]
+        grouped = {i for members in self.groups for i in members}
+        loose = [i for i in labels if i not in left_out and i not in grouped]
+        replayed = [i for i in loose if photos.photos[i].folder == REPLAY_FOLDER]
+        self.replayed = sorted(replayed)
+        self.loose = sorted(set(loose) - set(replayed))
+        assert self.loose or self.groups, "no labelled photo to train on"
+
+    def make_batch(self, k: int) -> Batch:
+        """Make the k-th batch."""
+        rng = np.random.default_rng([self.seed, 7, k])
+        pairs = [self._make_pair(child) for child in rng.spawn(self.options.batch)]
+        firsts, seconds, xy, used, warps, names = zip(*pairs, strict=True)
+        views = [*firsts, *seconds]
+        return Batch(
+            torch.from_numpy(np.stack([view.image for view in views])[:, None]),
+            torch.from_numpy(np.stack([view.target for view in views])),
+            torch.from_numpy(np.stack(xy, axis=1).astype(np.float32)),
+            torch.from_numpy(np.stack(used)),
+            torch.from_numpy(np.stack(warps).astype(np.float32)),
+            names,
+        )
+
+    def _make_pair(
+        self, rng: np.random.Generator
+    ) -> tuple[_View, _View, F64, Bool, F64, str]:
+        if self.town is not None and rng.random() < self.options.town_share:
+            return self._make_town_pair(rng)
+        first, second = self._choose(rng)
+        size_px = self.options.crop_px
+        width, height = self.photos.photos[first].size
+        margin = np.minimum(size_px / 2, np.array([width, height]) / 2)
+        centre = rng.uniform(margin, np.array([width, height]) - margin)
+        nearby = centre + rng.uniform(-0.1, 0.1, 2) * size_px
+        a = self._make_view(first, centre, rng)
+        b = self._make_view(second, nearby, rng)
+        b_from_a = b.crop_from_photo @ np.linalg.inv(a.crop_from_photo)
+        xy_a, xy_b, used = self._choose_points(a, b, b_from_a, rng)
+        photos = self.photos.photos
+        name = photos[first].name
+        if second != first:
+            name = f"{name} + {photos[second].name}"
+        return a, b, np.stack([xy_a, xy_b]), used, b_from_a, name
+
+    def _choose(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Choose two aligned frames, or one photo twice."""
+        fixed = rng.random() < self.options.aligned_share
+        if self.groups and (fixed or not self.loose):
+            members = self.groups[rng.integers(len(self.groups))]
+            first, second = rng.choice(members, 2, replace=False)
+            return int(first), int(second)
+        replay = rng.random() < self.options.replay_share
+        choices = self.replayed if self.replayed and replay else self.loose
+        chosen = choices[rng.integers(len(choices))]
+        return chosen, chosen
+
+    def _make_view(self, index: int, centre: F64, rng: np.random.Generator) -> _View:
+        photo, size_px = self.photos.photos[index], self.options.crop_px
+        warp = sample_homography(rng, centre, size_px, self.options.warps)
+        image = cut_crop(photo, warp, size_px, rng, self.options.light)
+        image, visible = relight(image, rng, self.options.light)
+        shown = cover(warp, photo.size, (size_px, size_px))
+        xy, inside = map_inside(warp, self.labels[index], (size_px, size_px))
+        target = draw_target(xy[inside], shown, visible)
+        seen = inside.copy()
+        columns, rows = np.rint(xy[inside]).astype(np.int64).T
+        seen[inside] = visible[rows, columns]
+        return _View(image, target, warp, xy, seen)
+
+    def _choose_points(
+        self, a: _View, b: _View, b_from_a: F64, rng: np.random.Generator
+    ) -> tuple[F64, F64, Bool]:
+        """Choose keypoints that both see, and points anywhere that both show."""
+        size = (self.options.crop_px, self.options.crop_px)
+        keypoints = rng.permutation(a.keypoints[a.seen])
+        keypoints = keypoints[_is_shared(keypoints, a, b, b_from_a, size)]
+        wanted = round(self.options.points * self.options.keypoint_share)
+        anywhere = rng.uniform(0, size[0] - 1, (4 * self.options.points, 2))
+        anywhere = anywhere[_is_shared(anywhere, a, b, b_from_a, size)]
+        xy_a = np.concatenate([keypoints[:wanted], anywhere])
+        xy_a = xy_a[: self.options.points]
+        return _pad(xy_a, warp_points(b_from_a, xy_a), self.options.points)
+
+    def _make_town_pair(
+        self, rng: np.random.Generator
+    ) -> tuple[_View, _View, F64, Bool, F64, str]:
+        """Cut crops around the same place out of two views of the town."""
+        assert self.town is not None
+        first, second, centre, elsewhere = self.town.choose(rng)
+        a = self._make_view(first, centre, rng)
+        b = self._make_view(second, elsewhere, rng)
+        size_px = self.options.crop_px
+        anywhere = rng.uniform(0, size_px - 1, (self.options.points, 2))
+        xy_a = np.concatenate([a.keypoints[a.seen], anywhere])
+        photo_a = warp_points(np.linalg.inv(a.crop_from_photo), xy_a)
+        photo_b, known = self.town.correspond(first, second, photo_a)
+        xy_b, inside = map_inside(b.crop_from_photo, photo_b, (size_px, size_px))
+        xy_a, xy_b = xy_a[known & inside], xy_b[known & inside]
+        order = rng.permutation(len(xy_a))[: self.options.points]
+        xy_a, xy_b, used = _pad(xy_a[order], xy_b[order], self.options.points)
+        photos = self.photos.photos
+        name = f"{photos[first].name} + {photos[second].name}"
+        return a, b, np.stack([xy_a, xy_b]), used, np.full((3, 3), np.nan), name
+
+
+REPLAY_FOLDER = 1_000_000
+"""The folder number of photos that are replayed while a network is adapted."""
+
+
+def cut_crop(
+    photo: Photo,
+    crop_from_photo: F64,
+    size_px: int,
+    rng: np.random.Generator,
+    light: LightRanges,
+) -> U8:
+    """Warp a photo to a square crop, now and then seen through a colour cast."""
+    size = (size_px, size_px)
+    crop = warp_image(photo.grey, crop_from_photo, size)
+    if rng.random() >= light.cast_share:
+        return crop
+    from_chroma = crop_from_photo @ photo.full_from_chroma
+    return cast_colour(crop, warp_image(photo.chroma, from_chroma, size), rng)
+
+
+def draw_target(xy: F64, shown: Bool, visible: Bool) -> np.ndarray:
+    """Draw what the detector is told (S, S) i8.
+
+    It learns nothing outside of the photo, nor where a keypoint cannot be seen.
+    """
+    target = np.where(shown, EMPTY, IGNORED).astype(np.int8)
+    columns, rows = np.rint(xy).astype(np.int64).T
+    target[rows, columns] = np.where(visible[rows, columns], KEYPOINT, IGNORED)
+    return target
+
+
+def _is_shared(
+    xy_a: F64, a: _View, b: _View, b_from_a: F64, size: tuple[int, int]
+) -> Bool:
+    """Tell which points (N, 2) of crop `a` both crops show."""
+    xy_b, shared = map_inside(b_from_a, xy_a, size)
+    shared[shared] &= _read(a.target, xy_a[shared]) & _read(b.target, xy_b[shared])
+    return shared
+
+
+def _read(target: np.ndarray, xy: F64) -> Bool:
+    columns, rows = np.rint(xy).astype(np.int64).T
+    return np.asarray(target[rows, columns] != IGNORED)
+
+
+def _pad(xy_a: F64, xy_b: F64, count: int) -> tuple[F64, F64, Bool]:
+    used = np.arange(count) < len(xy_a)
+    missing = ((0, count - len(xy_a)), (0, 0))
+    return np.pad(xy_a, missing), np.pad(xy_b, missing), used
+
+
+def stream_batches(
+    source: PairSource, start: int, workers: int = 1, ahead: int = 4
+) -> Iterator[tuple[int, Batch]]:
+    """Yield step numbers from `start` on with their batches, made in the background.
+
+    Threads suffice: warping, blurring and drawing noise all release Python's lock.
+    """
+    waiting: deque[Future[Batch]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    try:
+        for k in range(start, start + ahead):
+            waiting.append(pool.submit(source.make_batch, k))
+        step = start
+        while True:
+            batch = waiting.popleft().result()
+            waiting.append(pool.submit(source.make_batch, step + ahead))
+            yield step, batch
+            step += 1
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

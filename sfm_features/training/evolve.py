@@ -1,0 +1,98 @@
+"""How a network evolves: which labels it learns from, what it updates, and when."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from sfm_features.training.labels import LabelKind
+
+Recipe: TypeAlias = Literal["joint", "alternating"]
+
+
+@dataclass(frozen=True)
+class Switches:
+    """The parts of the method, each of which can be left out."""
+
+    detector_repeatability: bool = True
+    """Pull the detector's maps of both images of a pair together."""
+    descriptor_repeatability: bool = True
+    """Pull the descriptors of corresponding points together."""
+    descriptor_distinctness: bool = True
+    """Push the descriptors of other points away."""
+    reliability: bool = True
+    """Choose keypoints where descriptors tell a point from its neighbours."""
+    affine_adaption: bool = True
+    """Average what is found over random affine views."""
+    preservation: bool = True
+    """Keep the descriptor while the detector is updated, and the other way round."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training on one set of labels; `end` is the progress, up to 1."""
+
+    name: str
+    labels: LabelKind
+    start: float
+    end: float
+    detector: bool = True
+    descriptor: bool = True
+    fresh_optimizer: bool = False
+    keep_older_labels: bool = False
+    decay_within: bool = False
+    """Whether the learning rate falls within the stage, not over all of them."""
+
+
+def plan_stages(
+    recipe: Recipe,
+    rounds: int,
+    switches: Switches = Switches(),
+    first: LabelKind = "corners",
+) -> list[Stage]:
+    """Plan the stages of a recipe."""
+    if recipe == "joint":
+        return _plan_joint(rounds, switches, first)
+    return _plan_alternating(rounds, switches, first)
+
+
+def _plan_joint(rounds: int, switches: Switches, first: LabelKind) -> list[Stage]:
+    """Update everything at once; each round is taught by the network it starts with."""
+    later: LabelKind = "product" if switches.reliability else "detector"
+    return [
+        Stage(
+            name=f"round {i}",
+            labels=first if i == 0 else later,
+            start=i / rounds,
+            end=(i + 1) / rounds,
+            keep_older_labels=True,
+        )
+        for i in range(rounds)
+    ]
+
+
+def _plan_alternating(rounds: int, switches: Switches, first: LabelKind) -> list[Stage]:
+    """Teach the descriptor where the detector looks, then the detector where the
+    descriptor is reliable, each with an optimizer of its own."""
+    later: LabelKind = "reliability" if switches.reliability else "detector"
+    stages = []
+    for i in range(rounds):
+        middle, start, end = (i + 0.5) / rounds, i / rounds, (i + 1) / rounds
+        common = {"fresh_optimizer": True, "decay_within": True}
+        looked_at: LabelKind = first if i == 0 else "detector"
+        stages.append(
+            Stage(f"round {i} descriptor", looked_at, start, middle, False, **common)
+        )
+        stages.append(
+            Stage(f"round {i} detector", later, middle, end, True, False, **common)
+        )
+    return stages
+
+
+def schedule_rate(stage: Stage, progress: float, last: float) -> float:
+    """Return the share of the learning rate: a cosine over the run, or over a stage."""
+    if stage.decay_within:
+        progress = (progress - stage.start) / (stage.end - stage.start)
+    fall = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    return last + (1 - last) * fall

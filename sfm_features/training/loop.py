@@ -1,0 +1,313 @@
+"""The training loop: stages, steps, checkpoints, validation; goes on after any stop."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from sfm_features.errors import InputError
+from sfm_features.nets.dense import DenseNet
+from sfm_features.training.averaging import copy_weights, follow, hash_weights
+from sfm_features.training.checkpoints import (
+    Diverged,
+    State,
+    load_checkpoint,
+    save_checkpoint,
+)
+from sfm_features.training.data import Batch, PairSource, stream_batches
+from sfm_features.training.evolve import Stage, schedule_rate
+from sfm_features.training.label_store import (
+    choose_photos,
+    compute_labels,
+    read_labels,
+    write_labels,
+)
+from sfm_features.training.objective import Objective
+from sfm_features.training.photos import PhotoSet
+from sfm_features.training.pictures import draw_round
+from sfm_features.training.runlog import RunLog, draw_curves
+from sfm_features.training.settings import Outcome, Settings
+from sfm_features.training.town import TownPairs
+from sfm_features.training.validate import Scores, validate
+from sfm_features.types import F32
+
+logger = logging.getLogger(__name__)
+
+_WARM_UP_STEPS = 50
+_LOG_STEPS = 20
+_WORSE_IN_A_ROW = 3
+_DRAWN = 4
+
+
+class Trainer:
+    """Trains one network in one folder."""
+
+    def __init__(
+        self,
+        net: DenseNet,
+        photos: PhotoSet,
+        held_back: Sequence[int],
+        folder: Path,
+        settings: Settings,
+        device: torch.device = torch.device("cpu"),
+        seed: int = 0,
+        town: TownPairs | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> None:
+        self.net = net.to(device=device, memory_format=torch.channels_last)
+        self.photos, self.held_back, self.town = photos, held_back, town
+        self.folder, self.settings, self.device = folder, settings, device
+        self.seed, self.on_step = seed, on_step
+        self.objective = Objective(
+            settings.descriptor_loss, settings.switches, settings.weights
+        ).to(device)
+        # The averaged weights: what is validated, what labels photos, what is kept.
+        self.teacher = copy.deepcopy(self.net).eval().requires_grad_(False)
+        self.optimizer = self._make_optimizer()
+        self.state = State(config=self._describe())
+        self.frozen: DenseNet | None = None
+        self.scores: list[Scores] = []
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+    def run(self) -> Outcome:
+        """Train to the end, from the newest checkpoint if there is one."""
+        resumed = self._resume()
+        self.log = RunLog(self.folder / "log.jsonl", self.state.step)
+        self.started = time.perf_counter() - self.state.seconds
+        if not resumed:
+            self._validate()
+        stages = self.settings.stages
+        with self._make_bar() as self.bar:
+            while self.state.stage < len(stages):
+                stage = stages[self.state.stage]
+                self._begin(stage, resumed)
+                resumed = False
+                goes_on = self._train(stage)
+                self.state.stage = self.state.stage + 1 if goes_on else len(stages)
+        return self._finish()
+
+    def _resume(self) -> bool:
+        state = load_checkpoint(self.checkpoints, self.state.config)
+        if state is None:
+            return False
+        self.state = state
+        self.net.load_state_dict(state.net)
+        self.teacher.load_state_dict(state.average)
+        self.objective.load_state_dict(state.objective)
+        self.optimizer.load_state_dict(state.optimizer)
+        logger.info("goes on at step %d, %.0f s", state.step, state.seconds)
+        return True
+
+    def _describe(self) -> dict[str, str]:
+        names = "\n".join(f"{p.folder} {p.name} {p.size}" for p in self.photos.photos)
+        return self.settings.describe() | {
+            "seed": repr(self.seed),
+            "network": type(self.net).__name__,
+            "photos": hashlib.sha256(names.encode()).hexdigest()[:16],
+        }
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        decay = self.settings.weight_decay
+        groups = [
+            {"params": list(self.net.parameters()), "weight_decay": decay},
+            {"params": list(self.objective.parameters()), "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, self.settings.learning_rate)
+
+    def _make_bar(self) -> tqdm[Any]:
+        if self.settings.steps:
+            total, done = self.settings.steps, self.state.step
+            return tqdm(total=total, initial=done, desc="training", unit="step")
+        seconds = 60 * self.settings.minutes
+        layout = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}"
+        done_s = min(self.state.seconds, seconds)
+        return tqdm(total=seconds, initial=done_s, desc="training", bar_format=layout)
+
+    def _begin(self, stage: Stage, resumed: bool) -> None:
+        """Set a stage up: its labels, what it preserves, its optimizer."""
+        if not resumed:
+            if stage.fresh_optimizer:
+                self.optimizer = self._make_optimizer()
+            self.state.stage_start = copy_weights(self.teacher)
+            # Written before the labels, so that a stop among them does not shift them.
+            self._checkpoint()
+            self.log.add(self.state.step, stage=self.state.stage, name=stage.name)
+        start = copy.deepcopy(self.teacher)
+        start.load_state_dict(self.state.stage_start)
+        labels = self._label(stage, start.eval())
+        path = self.folder / "rounds" / f"{self.state.stage:02d}-before.jpg"
+        drawn = [self.photos.photos[i] for i in self.held_back[:_DRAWN]]
+        if drawn and self.settings.pictures and not path.exists():
+            draw_round(path, drawn, start, self.device, self.seed)
+        alone = stage.detector != stage.descriptor
+        # In training mode, as the network that it is compared with.
+        preserved = self.settings.switches.preservation and alone
+        self.frozen = start.train() if preserved else None
+        self.source = PairSource(
+            self.photos,
+            labels,
+            self.settings.data,
+            self.seed,
+            self.town,
+            self.held_back,
+        )
+
+    def _label(self, stage: Stage, start: DenseNet) -> dict[int, F32]:
+        """Label photos afresh, and keep the older labels of the others."""
+        number, kept = self.state.stage, self.folder / "labels"
+        taught = stage.labels not in ("random", "corners")
+        # Corners are cheap, so that every photo gets some.
+        count = self.settings.label_photos if taught else 0
+        held_back = set(self.held_back)
+        chosen = choose_photos(self.photos, count, self.seed, number)
+        labels = compute_labels(
+            self.photos,
+            [index for index in chosen if index not in held_back],
+            stage.labels,
+            self.settings.labels,
+            kept / f"{number:02d}",
+            (self.seed, 5, number),
+            start if taught else None,
+            self.device,
+            hash_weights(self.state.stage_start) if taught else "",
+        )
+        if stage.keep_older_labels and number > 0:
+            labels = read_labels(kept / f"{number - 1:02d}.npz") | labels
+        write_labels(kept / f"{number:02d}.npz", labels)
+        if not labels:
+            raise InputError(
+                f"{self.folder}: no keypoints were found in any photo; the photos are "
+                "empty, or the network has not learned anything yet"
+            )
+        return labels
+
+    def _train(self, stage: Stage) -> bool:
+        """Train until the stage is over; False when training should stop altogether."""
+        self.net.train()
+        batches = stream_batches(self.source, self.state.step, self.settings.workers)
+        try:
+            while (progress := self._progress()) < stage.end:
+                step, batch = next(batches)
+                figures = self._step(batch.to(self.device), stage, progress)
+                self.state.step = step + 1
+                self._report(figures)
+                if self.on_step:
+                    self.on_step(self.state.step)
+                if self._is_due(progress) and not self._validate():
+                    return False
+                if self.state.step % self.settings.checkpoint_steps == 0:
+                    self._checkpoint()
+        finally:
+            batches.close()
+        return True
+
+    def _progress(self) -> float:
+        """Return how much of the run is done, from 0 to 1."""
+        self.state.seconds = time.perf_counter() - self.started
+        if self.settings.steps:
+            return self.state.step / self.settings.steps
+        return self.state.seconds / (60 * self.settings.minutes)
+
+    def _step(self, batch: Batch, stage: Stage, progress: float) -> dict[str, float]:
+        """Update the weights once."""
+        rate = schedule_rate(stage, progress, self.settings.last_rate)
+        rate *= min(1.0, (self.state.step + 1) / _WARM_UP_STEPS)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * self.settings.learning_rate
+        parts = self.objective(self.net, batch, stage, self.frozen)
+        figures = {name: float(value.detach()) for name, value in parts.items()}
+        for name, value in figures.items():
+            self._refuse_infinite(f"the loss {name!r}", value, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip)
+        self._refuse_infinite("the gradient", float(norm), batch)
+        self.optimizer.step()
+        follow(self.teacher, self.net, self.settings.average, self.state.step)
+        return figures
+
+    def _refuse_infinite(self, what: str, value: float, batch: Batch) -> None:
+        if math.isfinite(value):
+            return
+        last = max(self.checkpoints.glob("*.pt"), default=None)
+        raise Diverged(
+            f"step {self.state.step + 1}: {what} is {value} on "
+            f"{', '.join(batch.names)}; the last good checkpoint is {last}; remove "
+            "what is wrong with these photos, or start again with a lower learning rate"
+        )
+
+    def _report(self, figures: dict[str, float]) -> None:
+        self.bar.update(1 if self.settings.steps else self.state.seconds - self.bar.n)
+        if self.state.step % _LOG_STEPS == 0:
+            self.log.add(self.state.step, seconds=self.state.seconds, **figures)
+            shown = {k: f"{v:.3f}" for k, v in figures.items()}
+            if self.scores:
+                shown["validation"] = f"{self.scores[-1].overall:.3f}"
+            self.bar.set_postfix(shown, refresh=False)
+
+    def _is_due(self, before: float) -> bool:
+        """Tell whether the run has passed one of its moments of validation."""
+        count = self.settings.validations
+        return math.floor(self._progress() * count) > math.floor(before * count)
+
+    def _validate(self) -> bool:
+        """Validate; False if it stays worse than the start, where that counts."""
+        scores = validate(
+            self.teacher, self.photos, self.held_back, self.device, self.seed
+        )
+        self.scores.append(scores)
+        seconds = self.state.seconds
+        self.log.add(self.state.step, seconds=seconds, validation=True, **vars(scores))
+        if self.settings.pictures:
+            draw_curves(self.log, self.folder / "curves.png")
+        logger.info(
+            "step %d: matching score %.3f by day, %.3f against night",
+            self.state.step,
+            scores.matching_score,
+            scores.night_matching_score,
+        )
+        if not self.settings.keep_best:
+            return True
+        score = scores.overall
+        if self.state.first_score < 0:
+            self.state.first_score = self.state.best_score = score
+            self.state.best = copy_weights(self.teacher)
+        elif score > self.state.best_score:
+            self.state.best_score, self.state.best = score, copy_weights(self.teacher)
+        worse = score < self.state.first_score
+        self.state.worse = self.state.worse + 1 if worse else 0
+        return self.state.worse < _WORSE_IN_A_ROW
+
+    def _checkpoint(self) -> None:
+        self.state.net = self.net.state_dict()
+        self.state.average = self.teacher.state_dict()
+        self.state.objective = self.objective.state_dict()
+        self.state.optimizer = self.optimizer.state_dict()
+        save_checkpoint(self.checkpoints, self.state)
+
+    def _finish(self) -> Outcome:
+        """Choose the weights and say how it went."""
+        if not self.scores:
+            self._validate()
+        self._checkpoint()
+        kept_start = False
+        if self.settings.keep_best:
+            kept_start = self.state.best_score <= self.state.first_score
+            self.teacher.load_state_dict(self.state.best)
+        return Outcome(
+            self.teacher, self.state.step, self.state.seconds, self.log, kept_start
+        )

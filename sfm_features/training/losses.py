@@ -1,0 +1,159 @@
+"""The losses of the detector and of the descriptor, each of them a plain function."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sfm_features.nets.dense import CELL_PX
+from sfm_features.training.data import IGNORED, KEYPOINT
+from sfm_features.training.warps import (
+    is_inside,
+    pixel_grid,
+    sample_maps,
+    transform,
+)
+
+_EPSILON = 1e-6
+
+
+def focal_cells(
+    logits: Tensor, targets: Tensor, gamma: float = 0.5, empty_weight: float = 0.5
+) -> Tensor:
+    """Return the focal cross-entropy of 8 x 8 cells with a dustbin of logit zero.
+
+    logits (B, 1, H, W), targets (B, H, W). A cell with several keypoints wants them
+    all alike; a cell with nothing known counts for nothing.
+    """
+    cells = functional.pixel_unshuffle(logits.float(), CELL_PX)
+    log_p = functional.log_softmax(
+        torch.cat([cells, torch.zeros_like(cells[:, :1])], dim=1), dim=1
+    )
+    parts = functional.pixel_unshuffle(targets[:, None].float(), CELL_PX)
+    marked = (parts == KEYPOINT).float()
+    count = marked.sum(dim=1, keepdim=True)
+    # An empty cell is empty only when all of it is known.
+    known = (count > 0) | (parts != IGNORED).all(dim=1, keepdim=True)
+    wanted = torch.cat([marked / count.clamp(min=1), (count == 0).float()], dim=1)
+    focus = (1 - log_p.exp()).clamp(min=0) ** gamma
+    loss = -(wanted * focus * log_p).sum(dim=1, keepdim=True)
+    weight = known * torch.where(count > 0, 1.0, empty_weight)
+    return (loss * weight).sum() / weight.sum().clamp(min=1)
+
+
+def focal_pixels(logits: Tensor, targets: Tensor, gamma: float = 1.0) -> Tensor:
+    """Return the focal cross-entropy of pixels with a sigmoid each.
+
+    logits (B, 1, H, W), targets (B, H, W). Background is weighted so that all of it
+    counts as much as all keypoints do, and the sum is divided by their number.
+    """
+    x = logits[:, 0].float()
+    positive = (targets == KEYPOINT).float()
+    negative = ((targets != KEYPOINT) & (targets != IGNORED)).float()
+    count = positive.sum().clamp(min=1)
+    balance = count / negative.sum().clamp(min=1)
+    p = torch.sigmoid(x)
+    hit = positive * (1 - p) ** gamma * functional.softplus(-x)
+    alarm = negative * p**gamma * functional.softplus(x)
+    return (hit.sum() + balance * alarm.sum()) / (2 * count)
+
+
+def detector_repeatability(p: Tensor, b_from_a: Tensor, targets: Tensor) -> Tensor:
+    """Return the symmetric divergence of two detectors over co-visible pixels.
+
+    p (2 B, 1, H, W) of first and second images, b_from_a (B, 3, 3), nan where no
+    homography relates a pair. Each pixel weighs as much as it looks like a keypoint.
+    """
+    p_a, p_b = p.float().chunk(2)
+    size = (p.shape[2], p.shape[3])
+    related = torch.isfinite(b_from_a).all(dim=(1, 2))
+    identity = torch.eye(3, device=p.device)
+    warp = torch.where(related[:, None, None], b_from_a, identity)
+    xy = transform(warp, pixel_grid(size, p.device))
+    seen_a, seen_b = (targets[:, None] != IGNORED).float().chunk(2)
+    known = related[:, None] & is_inside(xy, (size[1], size[0]))
+    known = known & (sample_maps(seen_b, xy)[..., 0] > 1 - _EPSILON)
+    known = known & (seen_a.flatten(1) > 0)
+    first = p_a.flatten(1).clamp(_EPSILON, 1 - _EPSILON)
+    second = sample_maps(p_b, xy)[..., 0].clamp(_EPSILON, 1 - _EPSILON)
+    both = 0.5 * (_divergence(first, second) + _divergence(second, first))
+    weight = 0.5 * (first + second).detach() * known
+    return (weight * both).sum() / weight.sum().clamp(min=1)
+
+
+def _divergence(p: Tensor, q: Tensor) -> Tensor:
+    return p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+
+
+def find_near(xy: Tensor, radius_px: float = 6.0) -> Tensor:
+    """Tell which other points (B, N, N) are too near (B, N, 2) to be negatives."""
+    near = torch.cdist(xy, xy) < radius_px
+    itself = torch.eye(xy.shape[1], dtype=torch.bool, device=xy.device)
+    return near & ~itself
+
+
+def hardest_triplet(
+    a: Tensor,
+    b: Tensor,
+    xy: Tensor,
+    used: Tensor,
+    margin: float = 0.8,
+    repeatability: bool = True,
+    distinctness: bool = True,
+) -> Tensor:
+    """Return the triplet margin loss with the hardest negative of either direction.
+
+    a, b (B, N, D) unit descriptors of points xy (2, B, N, 2), used (B, N). Without
+    `repeatability` nothing pulls pairs together; without `distinctness` nothing pushes
+    others away.
+    """
+    similarity = a.float() @ b.float().mT
+    # The root of zero has no slope, and equal descriptors do occur.
+    distance = (2 - 2 * similarity).clamp(min=_EPSILON).sqrt()
+    own = distance.diagonal(dim1=1, dim2=2)
+    itself = torch.eye(a.shape[1], dtype=torch.bool, device=a.device)
+    absent = ~used
+    far = torch.finfo(distance.dtype).max
+    in_b = distance.masked_fill(itself | find_near(xy[1]) | absent[:, None], far)
+    in_a = distance.masked_fill(itself | find_near(xy[0]) | absent[:, :, None], far)
+    hardest = torch.minimum(in_b.min(dim=2).values, in_a.min(dim=1).values)
+    pull = own if repeatability else torch.zeros_like(own)
+    push = hardest if distinctness else torch.zeros_like(own)
+    slack = margin if distinctness else 0.0
+    loss = (pull - push + slack).clamp(min=0)
+    return (loss * used).sum() / used.sum().clamp(min=1)
+
+
+def dual_softmax(
+    a: Tensor, b: Tensor, xy: Tensor, used: Tensor, log_temperature: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of matching both ways, and the share matched rightly.
+
+    a, b (B, N, D) unit descriptors of points xy (2, B, N, 2), used (B, N). Similarities
+    are multiplied by the temperature, which is learned.
+    """
+    scores = a.float() @ b.float().mT * log_temperature.exp().clamp(max=100)
+    absent = ~(used[:, :, None] & used[:, None])
+    out = torch.finfo(scores.dtype).min
+    in_b = scores.masked_fill(find_near(xy[1]) | absent, out)
+    in_a = scores.masked_fill(find_near(xy[0]) | absent, out)
+    rows, columns = in_b.log_softmax(dim=2), in_a.log_softmax(dim=1)
+    log_p = (rows + columns).diagonal(dim1=1, dim2=2) / 2
+    count = used.sum().clamp(min=1)
+    loss = -log_p.masked_fill(~used, 0).sum() / count
+    index = torch.arange(a.shape[1], device=a.device)
+    right = (in_b.argmax(dim=2) == index) & (in_a.argmax(dim=1) == index) & used
+    return loss, right.sum() / count
+
+
+def preserve_detector(logits: Tensor, before: Tensor) -> Tensor:
+    """Return how far the detector's logits moved from the frozen network's."""
+    return functional.mse_loss(logits.float(), before.float())
+
+
+def preserve_descriptor(descriptors: Tensor, before: Tensor) -> Tensor:
+    """Return how far unit descriptors (B, D, h, w) moved, summed over D."""
+    now = functional.normalize(descriptors.float(), dim=1)
+    then = functional.normalize(before.float(), dim=1)
+    return (now - then).square().sum(dim=1).mean()

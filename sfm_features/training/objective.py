@@ -1,0 +1,115 @@
+"""What a stage minimises: the losses of its switches, weighted and named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from sfm_features.nets.dense import Dense, DenseNet, sample_descriptors
+from sfm_features.training import losses
+from sfm_features.training.data import Batch
+from sfm_features.training.device import autocast
+from sfm_features.training.evolve import Stage, Switches
+
+DescriptorLoss: TypeAlias = Literal["softmax", "triplet"]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each loss counts."""
+
+    detector: float = 1.0
+    """Keypoints of the labels."""
+    descriptor: float = 0.5
+    """Descriptors of corresponding points."""
+    repeatability: float = 0.5
+    """Equal detector maps of both images."""
+    preserve_detector: float = 1.0
+    """Detector as before, while the descriptor is updated alone."""
+    preserve_descriptor: float = 0.1
+    """Descriptor as before, while the detector is updated alone."""
+
+
+class Objective(nn.Module):
+    """The losses of a network; holds the learned temperature of the soft matching."""
+
+    def __init__(
+        self,
+        kind: DescriptorLoss = "softmax",
+        switches: Switches = Switches(),
+        weights: LossWeights = LossWeights(),
+    ) -> None:
+        super().__init__()
+        self.kind, self.switches, self.weights = kind, switches, weights
+        self.log_temperature = nn.Parameter(torch.tensor(20.0).log())
+
+    def forward(
+        self, net: DenseNet, batch: Batch, stage: Stage, frozen: DenseNet | None = None
+    ) -> dict[str, Tensor]:
+        """Return the total loss and its parts, by name; `accuracy` is no loss."""
+        images = batch.images.float() / 255
+        images = images.contiguous(memory_format=torch.channels_last)
+        with autocast(images.device):
+            dense = net(images)
+        parts: dict[str, Tensor] = {}
+        terms: list[Tensor] = []
+        if stage.descriptor:
+            self._add_descriptor(dense, batch, parts, terms)
+        if stage.detector:
+            self._add_detector(net, dense, batch, parts, terms)
+        if frozen is not None and stage.detector != stage.descriptor:
+            with torch.no_grad(), autocast(images.device):
+                before = frozen(images)
+            self._add_preservation(dense, before, stage, parts, terms)
+        parts["loss"] = torch.stack(terms).sum()
+        return parts
+
+    def _add_detector(
+        self, net: DenseNet, dense: Dense, batch: Batch,
+        parts: dict[str, Tensor], terms: list[Tensor],
+    ) -> None:  # fmt: skip
+        focal = losses.focal_cells if net.head == "cell" else losses.focal_pixels
+        parts["detector"] = focal(dense.logits, batch.targets)
+        terms.append(self.weights.detector * parts["detector"])
+        if self.switches.detector_repeatability and self.weights.repeatability > 0:
+            p = net.probability(dense.logits.float())
+            parts["repeat"] = losses.detector_repeatability(
+                p, batch.b_from_a, batch.targets
+            )
+            terms.append(self.weights.repeatability * parts["repeat"])
+
+    def _add_descriptor(
+        self, dense: Dense, batch: Batch, parts: dict[str, Tensor], terms: list[Tensor]
+    ) -> None:
+        size = (batch.images.shape[3], batch.images.shape[2])
+        both = dense.descriptors.float()
+        a, b = sample_descriptors(both, batch.xy.flatten(0, 1), size).chunk(2)
+        matched, right = losses.dual_softmax(
+            a, b, batch.xy, batch.used, self.log_temperature
+        )
+        parts["accuracy"] = right.detach()
+        if self.kind == "softmax":
+            parts["descriptor"] = matched
+        else:
+            parts["descriptor"] = losses.hardest_triplet(
+                a, b, batch.xy, batch.used,
+                repeatability=self.switches.descriptor_repeatability,
+                distinctness=self.switches.descriptor_distinctness,
+            )  # fmt: skip
+        terms.append(self.weights.descriptor * parts["descriptor"])
+
+    def _add_preservation(
+        self, dense: Dense, before: Dense, stage: Stage,
+        parts: dict[str, Tensor], terms: list[Tensor],
+    ) -> None:  # fmt: skip
+        if stage.descriptor:
+            parts["kept"] = losses.preserve_detector(dense.logits, before.logits)
+            terms.append(self.weights.preserve_detector * parts["kept"])
+        else:
+            parts["kept"] = losses.preserve_descriptor(
+                dense.descriptors, before.descriptors
+            )
+            terms.append(self.weights.preserve_descriptor * parts["kept"])

@@ -1,0 +1,174 @@
+"""What can be asked of training and of adapting, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sfm_features.errors import InputError, OptionError
+from sfm_features.training.evolve import Recipe, Switches
+from sfm_features.training.objective import DescriptorLoss
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a network is trained."""
+
+    net: str = "evo"
+    """Network: evo (fast, the one we ship) or sekd (the published architecture)."""
+    recipe: Recipe = "joint"
+    """Update everything at once, or alternate as SEKD does."""
+    minutes: float = 60.0
+    """How long to train; the learning rate follows."""
+    steps: int = 0
+    """Train for so many steps instead; only this repeats exactly."""
+    rounds: int = 3
+    """How often the network teaches itself anew, the first labels included."""
+    first_labels: Literal["corners", "random"] = "corners"
+    """Keypoints of the first round."""
+    more_photos: tuple[Path, ...] = ()
+    """Further folders of photos."""
+    batch: int = 8
+    """Pairs of crops in a step."""
+    crop_px: int = 256
+    """Side of a crop, a multiple of 32."""
+    points: int = 256
+    """Corresponding points of a pair that descriptors learn from."""
+    learning_rate: float = 2e-3
+    """Highest learning rate."""
+    descriptor_loss: DescriptorLoss = "softmax"
+    """Dual softmax with a learned temperature, or hardest triplet."""
+    aligned_share: float = 0.2
+    """Share of pairs from fixed cameras: subfolders of day_* and night_* frames."""
+    night_share: float = 0.25
+    """Share of crops that are turned into night."""
+    town_views: int = 0
+    """Views of a rendered town to train on, by day and by night; 0 = none."""
+    town_share: float = 0.1
+    """Share of pairs from the town, if there is one."""
+    views: int = 6
+    """Random affine views of a photo that its labels are averaged over."""
+    label_photos: int = 600
+    """Photos that a round labels afresh, others each time; 0 = all."""
+    density: float = 4.0
+    """Keypoints wanted per 1,000 px of a photo."""
+    detector_repeatability: bool = True
+    """Pull the detector's maps of both images of a pair together."""
+    descriptor_repeatability: bool = True
+    """Pull corresponding descriptors together (without: triplet only)."""
+    descriptor_distinctness: bool = True
+    """Push other descriptors away (without: triplet only)."""
+    reliability: bool = True
+    """Choose keypoints that descriptors tell from their neighbours."""
+    affine_adaption: bool = True
+    """Average labels over affine views."""
+    preservation: bool = True
+    """Keep one part as it is while the other is updated (alternating recipe)."""
+    average: float = 0.998
+    """Share of the averaged weights that a step keeps; 0 = no averaging."""
+    max_side: int = 480
+    """Photos are shrunk to this longer side (px)."""
+    memory_mib: int = 3000
+    """Memory for decoded photos; the rest goes to a file in OUTPUT."""
+    validation_photos: int = 16
+    """Photos that are held back to measure on."""
+    validations: int = 12
+    """How often to measure."""
+    checkpoint_steps: int = 200
+    """Steps between two checkpoints."""
+    workers: int = 1
+    """Threads that prepare batches."""
+
+    def check(self) -> None:
+        """Raise OptionError for a value that makes no sense."""
+        _check_numbers(self)
+        both = self.descriptor_repeatability and self.descriptor_distinctness
+        if self.descriptor_loss != "triplet" and not both:
+            raise OptionError(
+                "the dual softmax has no parts to leave out; use --descriptor-loss "
+                "triplet to train without repeatability or distinctness"
+            )
+
+    def switches(self) -> Switches:
+        """Return the parts of the method that are on."""
+        names = Switches.__dataclass_fields__
+        return Switches(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """How a network is adapted to one's own photos."""
+
+    start: str = "evo"
+    """Weights to start from: a bundled network or a file."""
+    minutes: float = 10.0
+    """How long to train."""
+    steps: int = 0
+    """Train for so many steps instead."""
+    rounds: int = 2
+    """How often the network teaches itself anew."""
+    learning_rate: float = 4e-4
+    """Highest learning rate, low so that little is forgotten."""
+    replay: Path | None = None
+    """Folder of other photos to mix in, so that they are not forgotten."""
+    replay_share: float = 0.25
+    """Share of pairs from those."""
+    batch: int = 8
+    """Pairs of crops in a step."""
+    crop_px: int = 256
+    """Side of a crop, a multiple of 32."""
+    night_share: float = 0.15
+    """Share of crops that are turned into night."""
+    views: int = 6
+    """Random affine views of a photo that its labels are averaged over."""
+    label_photos: int = 200
+    """Photos that a round labels afresh, others each time; 0 = all."""
+    max_side: int = 480
+    """Photos are shrunk to this longer side (px)."""
+    memory_mib: int = 3000
+    """Memory for decoded photos; the rest goes to a file in OUTPUT."""
+    validation_photos: int = 16
+    """Photos that are held back to measure on."""
+    validations: int = 10
+    """How often to measure, and to stop early if it gets worse."""
+    workers: int = 1
+    """Threads that prepare batches."""
+
+    def check(self) -> None:
+        """Raise OptionError for a value that makes no sense."""
+        _check_numbers(self)
+        if self.replay is not None and not self.replay.is_dir():
+            raise InputError(f"{self.replay}: no such folder; check --replay")
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What came out: the weights, their figures, and what was left out."""
+
+    weights: Path
+    steps: int
+    seconds: float
+    photos: int
+    skipped: dict[str, str] = field(default_factory=dict)
+    first: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
+    kept_start: bool = False
+
+
+def _check_numbers(options: TrainOptions | AdaptOptions) -> None:
+    least = {"rounds": 1, "batch": 1, "views": 1, "validations": 1, "workers": 1}
+    for name, lowest in (least | {"steps": 0, "label_photos": 0}).items():
+        if getattr(options, name) < lowest:
+            flag = name.replace("_", "-")
+            raise OptionError(
+                f"--{flag} {getattr(options, name)}: must be at least {lowest}"
+            )
+    if options.crop_px < 32 or options.crop_px % 32:
+        raise OptionError(f"--crop-px {options.crop_px}: must be a multiple of 32")
+    if options.steps == 0 and not options.minutes > 0:
+        raise OptionError(f"--minutes {options.minutes}: must be more than 0")
+    if not options.learning_rate > 0:
+        raise OptionError(
+            f"--learning-rate {options.learning_rate}: must be more than 0"
+        )

@@ -1,0 +1,93 @@
+"""The figures of a run, one JSON object a line, and their curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sfm_features.errors import MissingExtra
+from sfm_features.training.label_store import save_whole
+
+
+def require_matplotlib() -> None:
+    """Raise MissingExtra now rather than after an hour of training."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtra(
+            "training draws its curves with matplotlib, which is not installed: "
+            "pip install 'sfm-features[train]'"
+        )
+
+
+class RunLog:
+    """Figures by step; lines after `last_step` are of a future that did not happen."""
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        self.path = path
+        self.records = [r for r in _read(path) if r["step"] <= last_step]
+        text = "".join(json.dumps(record) + "\n" for record in self.records)
+        save_whole(path, lambda temporary: _write(temporary, text))
+
+    def add(self, step: int, **figures: Any) -> None:
+        """Append the figures of a step."""
+        record = {"step": step, **figures}
+        self.records.append(record)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def series(self, key: str) -> tuple[list[int], list[float]]:
+        """Return the steps at which a figure was taken, and the figure."""
+        found = [(r["step"], r[key]) for r in self.records if key in r]
+        return [step for step, _ in found], [value for _, value in found]
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _read(path: Path) -> list[Mapping[str, Any]]:
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break  # the line that a kill cut off
+    return records
+
+
+_PANELS = {
+    "losses": ("loss", "detector", "descriptor", "repeat", "kept"),
+    "matching accuracy of training points": ("accuracy",),
+    "held-back photos": ("repeatability", "matching_score", "homography"),
+    "held-back photos against night": (
+        "night_repeatability",
+        "night_matching_score",
+        "night_homography",
+    ),
+}
+
+
+def draw_curves(log: RunLog, path: Path) -> None:
+    """Draw the curves of a run into a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(2, 2)
+    rounds, _ = log.series("stage")
+    for axis, (title, keys) in zip(axes.flat, _PANELS.items(), strict=True):
+        for key in keys:
+            steps, values = log.series(key)
+            if steps:
+                axis.plot(steps, values, label=key.removeprefix("night_"), lw=1.2)
+        for step in rounds:
+            axis.axvline(step, color="0.85", lw=1, zorder=0)
+        axis.set_title(title)
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
+    save_whole(path, lambda temporary: figure.savefig(temporary, format="png"))

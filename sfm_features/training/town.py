@@ -1,0 +1,79 @@
+"""Pairs of views of a rendered town, related by exact depth, by day and by night."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from sfm_features.scenes import View, correspond, read_truth, render_town
+from sfm_features.training.photos import Photo, PhotoSet, load_photos
+from sfm_features.types import F64, Bool
+
+_SIZE = (512, 384)
+_TRIES = 20
+TOWN_FOLDER = 1_000_001
+"""The folder number of rendered photos."""
+
+
+class TownPairs:
+    """Views of one walk, rendered by day and by night, which share their geometry."""
+
+    def __init__(self, folder: Path, views: int, seed: int, first: int) -> None:
+        """Render into a folder what is not there yet; photos count from `first`."""
+        self.photos: list[Photo] = []
+        self.first = first
+        for lighting in ("day", "night"):
+            place = folder / lighting
+            render_town(place, views, lighting, seed, _SIZE, depth=True)
+            for photo in load_photos([place / "images"], max_side=0).photos:
+                name = f"{lighting}/{photo.name}"
+                self.photos.append(replace(photo, name=name, folder=TOWN_FOLDER))
+        truth = read_truth(folder / "day")
+        self.views = [
+            View(name, truth.cameras[name], truth.poses[name])
+            for name in sorted(truth.cameras)
+        ]
+        depths = (np.load(folder / f"day/depth/{v.name}.npy") for v in self.views)
+        self.depths = [np.asarray(depth, np.float32) for depth in depths]
+
+    def extend(self, photos: PhotoSet) -> PhotoSet:
+        """Return the photos with those of the town behind them."""
+        assert len(photos) == self.first
+        return PhotoSet([*photos.photos, *self.photos], photos.skipped)
+
+    def choose(self, rng: np.random.Generator) -> tuple[int, int, F64, F64]:
+        """Choose two photos and a place that both show, as pixels (2,) of either."""
+        count = len(self.views)
+        centre = middle = (np.array(_SIZE) - 1) / 2
+        one = int(rng.integers(count))
+        for _ in range(_TRIES):
+            other = int(rng.integers(max(0, one - 3), min(count, one + 4)))
+            centre = rng.uniform(0.2, 0.8, 2) * _SIZE
+            landed, known = self._map(one, other, centre[None])
+            if known[0]:
+                break
+        else:
+            other, centre, landed = one, middle, middle[None]
+        lights = rng.integers(0, 2, 2) * count + self.first
+        return one + int(lights[0]), other + int(lights[1]), centre, landed[0]
+
+    def correspond(self, first: int, second: int, xy: F64) -> tuple[F64, Bool]:
+        """Map pixels (N, 2) of one photo to another; tells where that is known."""
+        count = len(self.views)
+        return self._map(
+            (first - self.first) % count, (second - self.first) % count, xy
+        )
+
+    def _map(self, one: int, other: int, xy: F64) -> tuple[F64, Bool]:
+        if one == other:
+            inside = ((xy >= 0) & (xy <= np.array(_SIZE) - 1)).all(axis=1)
+            return xy, np.asarray(inside)
+        return correspond(
+            self.depths[one],
+            self.views[one],
+            self.depths[other],
+            self.views[other],
+            xy,
+        )

@@ -1,0 +1,160 @@
+"""How good a network is on photos it never learned from, under fixed changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from sfm_features import metrics
+from sfm_features.nets.dense import DenseNet, sample_descriptors
+from sfm_features.training.device import autocast
+from sfm_features.training.peaks import find_peaks
+from sfm_features.training.photometric import LightRanges, relight
+from sfm_features.training.photos import PhotoSet
+from sfm_features.training.warps import WarpRanges, cover, sample_homography, warp_image
+from sfm_features.types import F32, F64, I32, U8
+
+_SIZE_PX = 320
+_KEYPOINTS = 512
+_NMS_PX = 2
+_CORRECT_PX = 3.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over pairs, at 3 px; `night` are pairs whose second image is dark."""
+
+    repeatability: float
+    matching_score: float
+    homography: float
+    night_repeatability: float
+    night_matching_score: float
+    night_homography: float
+
+    @property
+    def overall(self) -> float:
+        """The mean matching score by day and against night."""
+        return (self.matching_score + self.night_matching_score) / 2
+
+
+@dataclass(frozen=True)
+class ProbePair:
+    """Two crops (S, S) and b_from_a (3, 3)."""
+
+    a: U8
+    b: U8
+    b_from_a: F64
+
+
+def make_probes(
+    photos: PhotoSet, held_back: Sequence[int], seed: int, night: bool
+) -> list[ProbePair]:
+    """Make the pairs to measure on: always the same for the same photos and seed."""
+    probes = []
+    for index in held_back:
+        rng = np.random.default_rng([seed, 11, index, night])
+        probes.append(_make_probe(photos, index, rng, night))
+    return probes
+
+
+def _make_probe(
+    photos: PhotoSet, index: int, rng: np.random.Generator, night: bool
+) -> ProbePair:
+    photo = photos.photos[index]
+    middle = (np.array(photo.size) - 1) / 2
+    size = (_SIZE_PX, _SIZE_PX)
+    images, warps = [], []
+    for second in (False, True):
+        # Much of the photo outside of a crop would leave little to measure on.
+        fit = _SIZE_PX / min(photo.size)
+        ranges = WarpRanges(scale=(0.9 * fit, 1.3 * fit), any_rotation_share=0.05)
+        for _ in range(10):
+            warp = sample_homography(rng, middle, _SIZE_PX, ranges)
+            if cover(warp, photo.size, size).mean() > 0.7:
+                break
+        crop = warp_image(photo.grey, warp, size, fill=True)
+        images.append(relight(crop, rng, LightRanges(), night and second)[0])
+        warps.append(warp)
+    return ProbePair(images[0], images[1], warps[1] @ np.linalg.inv(warps[0]))
+
+
+@torch.no_grad()
+def validate(
+    net: DenseNet,
+    photos: PhotoSet,
+    held_back: Sequence[int],
+    device: torch.device,
+    seed: int = 0,
+) -> Scores:
+    """Measure a network; its mode is left as it was."""
+    was_training = net.training
+    net.eval()
+    figures: list[float] = []
+    for night in (False, True):
+        probes = make_probes(photos, held_back, seed, night)
+        measured = [_measure(net, probe, device) for probe in probes]
+        columns = zip(*measured, strict=True)
+        figures += [float(np.mean(column)) for column in columns]
+    net.train(was_training)
+    return Scores(*figures)
+
+
+def _measure(
+    net: DenseNet, probe: ProbePair, device: torch.device
+) -> tuple[float, float, float]:
+    """Return repeatability, matching score and whether the homography was found."""
+    (xy_a, a), (xy_b, b) = detect(net, [probe.a, probe.b], device)
+    size = (_SIZE_PX, _SIZE_PX)
+    mapping = metrics.KnownMapping.from_homography(probe.b_from_a, size, size)
+    matches = match_mutually(a, b)
+    found = None
+    if len(matches) >= 4:
+        cv2.setRNGSeed(0)
+        found, _ = cv2.findHomography(
+            xy_a[matches[:, 0]], xy_b[matches[:, 1]], cv2.RANSAC, _CORRECT_PX
+        )
+    error = metrics.homography_corner_error(found, probe.b_from_a, size)
+    return (
+        _or_zero(metrics.repeatability(xy_a, xy_b, mapping, _CORRECT_PX)),
+        _or_zero(metrics.matching_score(xy_a, xy_b, matches, mapping, _CORRECT_PX)),
+        float(error <= _CORRECT_PX),
+    )
+
+
+def _or_zero(value: float) -> float:
+    """Nothing found is as bad as nothing found again."""
+    return 0.0 if np.isnan(value) else value
+
+
+def detect(
+    net: DenseNet, images: Sequence[U8], device: torch.device
+) -> list[tuple[F32, F32]]:
+    """Find keypoints (K, 2) and unit descriptors (K, D) of images of one size."""
+    stacked = torch.from_numpy(np.stack(images)[:, None]).to(device)
+    with autocast(device):
+        dense = net(stacked.float() / 255)
+    p = net.probability(dense.logits.float())
+    size = (stacked.shape[3], stacked.shape[2])
+    found = []
+    for i in range(len(images)):
+        xy, _ = find_peaks(p[i, 0], _NMS_PX, 0.0, _KEYPOINTS)
+        described = sample_descriptors(
+            dense.descriptors[i : i + 1].float(), xy[None], size
+        )
+        found.append((xy.cpu().numpy(), described[0].cpu().numpy()))
+    return found
+
+
+def match_mutually(a: F32, b: F32) -> I32:
+    """Return the pairs (K, 2) of descriptors that are nearest to each other."""
+    if len(a) == 0 or len(b) == 0:
+        return np.zeros((0, 2), np.int32)
+    similarity = a @ b.T
+    nearest_b, nearest_a = similarity.argmax(axis=1), similarity.argmax(axis=0)
+    rows = np.arange(len(a))
+    mutual = nearest_a[nearest_b] == rows
+    return np.stack([rows[mutual], nearest_b[mutual]], axis=1).astype(np.int32)

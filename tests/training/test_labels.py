@@ -1,0 +1,153 @@
+"""Labels: registered, reliable where things are distinct, and resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sfm_features.nets.dense import Dense
+from training_kit import TinyNet, make_photo, write_photos
+
+from sfm_features.training import labels as made
+from sfm_features.training.label_store import choose_photos, compute_labels
+from sfm_features.training.peaks import find_peaks
+from sfm_features.training.photos import Photo, PhotoSet, load_photos
+
+CPU = torch.device("cpu")
+
+
+def draw_blocks() -> tuple[Photo, np.ndarray]:
+    """Draw bright rectangles; their corners lie between pixels."""
+    grey = np.full((192, 256), 40, np.uint8)
+    corners = []
+    for top in (30, 110):
+        for left in (40, 150):
+            grey[top : top + 50, left : left + 60] = 200
+            for y in (top - 0.5, top + 49.5):
+                corners += [(left - 0.5, y), (left + 59.5, y)]
+    chroma = np.full((96, 128, 2), 128, np.uint8)
+    return Photo("blocks", grey, chroma), np.array(corners)
+
+
+def test_averaged_corners_are_registered() -> None:
+    photo, corners = draw_blocks()
+    rng = np.random.default_rng(0)
+    options = made.LabelOptions(views=8, density=0.4)
+    xy = made.label_photo([photo], "corners", options, rng).xy
+    distance = np.linalg.norm(corners[:, None] - xy, axis=2)
+    nearest = distance.min(axis=1)
+    # The measure peaks a little inside of a corner, at every corner alike.
+    assert nearest.max() < 3.0
+    assert nearest.max() - nearest.min() < 1.0
+
+
+class SpotNet(TinyNet):
+    """A detector that answers the picture's brightness itself."""
+
+    def forward(self, grey: torch.Tensor) -> Dense:
+        return Dense(torch.logit(grey.clamp(0.01, 0.99)), grey[..., ::4, ::4], None)
+
+
+def test_averaged_maps_stay_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P of many affine views, averaged, peaks where the photo does, to 0.1 px."""
+    monkeypatch.setattr(made, "relight", lambda image, rng, light: (image, None))
+    x, y = np.meshgrid(np.arange(256), np.arange(192))
+    spot = np.exp(-((x - 120.3) ** 2 + (y - 90.6) ** 2) / (2 * 4.0**2))
+    photo = Photo("spot", (250 * spot).astype(np.uint8), np.zeros((96, 128, 2), "u1"))
+    views = made.make_views([photo], 12, np.random.default_rng(1))
+    p, _ = made.measure_detector(SpotNet("pixel"), views, CPU)
+    xy, _ = find_peaks(p, 4, 0.3, 1)
+    assert np.linalg.norm(xy[0].numpy() - (120.3, 90.6)) < 0.1
+
+
+def test_peaks_are_found_between_pixels() -> None:
+    x, y = np.meshgrid(np.arange(40), np.arange(30))
+    hill = np.exp(-((x - 20.3) ** 2 + (y - 10.8) ** 2) / (2 * 1.5**2))
+    xy, height = find_peaks(torch.from_numpy(hill).float(), 3, 0.1, 5)
+    np.testing.assert_allclose(xy, [[20.3, 10.8]], atol=1e-3)
+    assert height[0] > 0.9
+
+
+def make_dense(views: made.Views, distinct_left: bool) -> Dense:
+    """Describe places by where they are in the photo; alike on one half of it."""
+    found = []
+    for warp in views.view_from_photo:
+        size = views.images.shape[2] // 4, views.images.shape[3] // 4
+        grid = made.pixel_grid(size) * 4 + 1.5
+        xy = made.transform(torch.linalg.inv(warp)[None], grid)[0]
+        angle = xy / 25
+        alike = xy[:, 0] > views.size[0] / 2
+        if not distinct_left:
+            alike = ~alike
+        angle = torch.where(alike[:, None], 0, angle)
+        parts = [angle.sin(), angle.cos(), (2.1 * angle).sin(), (2.1 * angle).cos()]
+        found.append(torch.cat(parts, 1).T.reshape(8, *size))
+    return Dense(views.images.float(), torch.stack(found), None)
+
+
+@pytest.mark.parametrize("distinct_left", [True, False])
+def test_distinct_places_are_reliable(distinct_left: bool) -> None:
+    views = made.make_views([make_photo((256, 192))], 3, np.random.default_rng(0))
+    r = made.map_reliability(make_dense(views, distinct_left), views, 4, 2)
+    assert r.shape == (192, 256)
+    left, right = r[60:130, 60:100].mean(), r[60:130, 156:196].mean()
+    better, worse = (left, right) if distinct_left else (right, left)
+    assert better > 2 * worse
+    assert worse < 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["random", "corners", "detector", "reliability", "product"]
+)
+@pytest.mark.parametrize("head", ["cell", "pixel"])
+def test_every_kind_labels_inside_of_the_photo(kind: made.LabelKind, head: str) -> None:
+    net = TinyNet(head, fine=head == "pixel").eval()
+    with torch.no_grad():
+        net.detector.bias.fill_(2.0)
+    options = made.LabelOptions(views=3, density=2.0)
+    found = made.label_photo(
+        [make_photo()], kind, options, np.random.default_rng(0), net, CPU
+    )
+    again = made.label_photo(
+        [make_photo()], kind, options, np.random.default_rng(0), net, CPU
+    )
+    np.testing.assert_array_equal(found.xy, again.xy)
+    assert found.xy.dtype == np.float32
+    assert len(found.xy) <= 60
+    assert ((found.xy >= 0) & (found.xy <= (199, 149))).all()
+    if kind in ("random", "corners"):
+        assert len(found.xy) > 10
+
+
+def test_labels_are_kept_and_damaged_shards_made_again(tmp_path: Path) -> None:
+    photos = load_photos([write_photos(tmp_path / "photos", 3, frames=3)])
+    chosen = choose_photos(photos, 0, 0, 0)
+    assert len(chosen) == 4
+    options = made.LabelOptions(views=2)
+
+    def compute(key: str = "") -> dict[int, np.ndarray]:
+        place = tmp_path / "labels"
+        return compute_labels(
+            photos, chosen, "corners", options, place, (0, 1), key=key
+        )
+
+    first = compute()
+    assert sorted(first) == list(range(len(photos)))
+    camera = next(iter(photos.groups().values()))
+    np.testing.assert_array_equal(first[camera[0]], first[camera[2]])
+    shard = tmp_path / "labels/00000.npz"
+    changed = shard.stat().st_mtime_ns
+    compute()
+    assert shard.stat().st_mtime_ns == changed
+    shard.write_bytes(shard.read_bytes()[:200])
+    for labels in (compute(), compute("another network")):
+        for index, xy in labels.items():
+            np.testing.assert_array_equal(xy, first[index])
+
+
+def test_stages_take_photos_in_turn() -> None:
+    photos = PhotoSet([make_photo(seed=i) for i in range(9)])
+    parts = [choose_photos(photos, 3, 0, stage) for stage in range(3)]
+    assert sorted(sum(parts, [])) == list(range(9))

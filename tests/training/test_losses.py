@@ -1,0 +1,179 @@
+"""Losses against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from sfm_features.training import losses
+from sfm_features.training.data import EMPTY, IGNORED, KEYPOINT
+
+
+def make_targets(*size: int) -> torch.Tensor:
+    return torch.full(size, EMPTY, dtype=torch.int8)
+
+
+def test_cells_of_zero_logits_are_uniform() -> None:
+    targets = make_targets(1, 8, 16)
+    targets[0, 3, 4] = KEYPOINT
+    logits = torch.zeros(1, 1, 8, 16)
+    uniform = math.log(65) * (1 - 1 / 65) ** 0.5
+    # One cell of weight one, one of weight a half, both equally wrong.
+    torch.testing.assert_close(
+        losses.focal_cells(logits, targets).item(), uniform, atol=1e-5, rtol=0
+    )
+
+
+def test_cells_reward_the_right_pixel() -> None:
+    targets = make_targets(1, 8, 8)
+    targets[0, 2, 5] = KEYPOINT
+    logits = torch.zeros(1, 1, 8, 8)
+    logits[0, 0, 2, 5] = 20
+    assert losses.focal_cells(logits, targets) < 1e-5
+    assert losses.focal_cells(logits.mT, targets) > 10
+
+
+def test_cells_split_between_two_keypoints() -> None:
+    targets = make_targets(1, 8, 8)
+    targets[0, 2, 5] = targets[0, 6, 6] = KEYPOINT
+    logits = torch.full((1, 1, 8, 8), -30.0)
+    logits[0, 0, 2, 5] = logits[0, 0, 6, 6] = 30
+    expected = math.log(2) * 0.5**0.5
+    assert losses.focal_cells(logits, targets).item() == pytest.approx(expected)
+
+
+def test_unknown_cells_and_pixels_do_not_count() -> None:
+    targets = make_targets(1, 8, 16)
+    targets[0, 0, 0] = IGNORED
+    logits = torch.zeros(1, 1, 8, 16)
+    known = losses.focal_cells(logits, targets)
+    logits[0, 0, :, :8] = 5
+    assert losses.focal_cells(logits, targets) == known
+    targets[0, :, :8] = IGNORED
+    changed = logits.clone()
+    changed[0, 0, :, :8] = -3
+    assert losses.focal_pixels(logits, targets) == losses.focal_pixels(changed, targets)
+
+
+def test_pixels_balance_keypoints_and_background() -> None:
+    targets = make_targets(1, 10, 10)
+    targets[0, :2, 0] = KEYPOINT
+    # p = 1/2 everywhere: keypoints and background each lose (1/2)^gamma log 2.
+    loss = losses.focal_pixels(torch.zeros(1, 1, 10, 10), targets)
+    assert loss.item() == pytest.approx(0.5 * math.log(2))
+    sure = torch.where(targets[:, None] == KEYPOINT, 30.0, -30.0)
+    assert losses.focal_pixels(sure, targets) < 1e-6
+
+
+def shift_maps(by: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return maps of a pair that is related by a shift to the right."""
+    torch.manual_seed(0)
+    first = torch.rand(1, 1, 16, 24) * 0.8 + 0.1
+    second = torch.roll(first, by, dims=3)
+    b_from_a = torch.eye(3)[None].clone()
+    b_from_a[0, 0, 2] = by
+    return torch.cat([first, second]), b_from_a, make_targets(2, 16, 24)
+
+
+def test_equal_maps_are_repeatable_under_the_right_warp_only() -> None:
+    p, b_from_a, targets = shift_maps(3)
+    assert losses.detector_repeatability(p, b_from_a, targets) < 1e-6
+    inverse = torch.linalg.inv(b_from_a)
+    assert losses.detector_repeatability(p, inverse, targets) > 0.05
+
+
+def test_repeatability_is_the_symmetric_divergence() -> None:
+    p = torch.tensor([0.2, 0.6])[:, None, None, None].expand(2, 1, 8, 8)
+    expected = 0.5 * (
+        0.2 * math.log(0.2 / 0.6) + 0.8 * math.log(0.8 / 0.4)
+        + 0.6 * math.log(0.6 / 0.2) + 0.4 * math.log(0.4 / 0.8)
+    )  # fmt: skip
+    loss = losses.detector_repeatability(p, torch.eye(3)[None], make_targets(2, 8, 8))
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_pairs_without_a_homography_have_no_detector_repeatability() -> None:
+    p, b_from_a, targets = shift_maps(3)
+    p.requires_grad_()
+    loss = losses.detector_repeatability(p, b_from_a * math.nan, targets)
+    loss.backward()
+    assert loss == 0
+    assert p.grad is not None and torch.isfinite(p.grad).all()
+
+
+def make_points() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return corners of a big square, all of them used."""
+    xy = torch.tensor([[0.0, 0], [100, 0], [0, 100], [100, 100]])
+    return xy.expand(2, 1, 4, 2), torch.ones(1, 4, dtype=torch.bool)
+
+
+def test_triplet_of_orthogonal_descriptors() -> None:
+    xy, used = make_points()
+    d = torch.eye(4)[None]
+    # Pairs are 0 apart and others sqrt(2), more than the margin.
+    assert losses.hardest_triplet(d, d, xy, used) == 0
+    swapped = d[:, [1, 0, 2, 3]]
+    # Two pairs are sqrt(2) apart and their hardest negatives 0.
+    expected = (2 * (math.sqrt(2) + 0.8)) / 4
+    loss = losses.hardest_triplet(d, swapped, xy, used)
+    assert loss.item() == pytest.approx(expected, abs=2e-3)
+
+
+def test_triplet_switches() -> None:
+    xy, used = make_points()
+    d, swapped = torch.eye(4)[None], torch.eye(4)[None][:, [1, 0, 2, 3]]
+    pull = losses.hardest_triplet(d, swapped, xy, used, distinctness=False)
+    push = losses.hardest_triplet(d, swapped, xy, used, repeatability=False)
+    assert pull.item() == pytest.approx(math.sqrt(2) / 2, abs=2e-3)
+    assert push.item() == pytest.approx(0.4, abs=2e-3)
+
+
+def test_near_points_are_no_negatives() -> None:
+    xy, used = make_points()
+    near = xy.clone()
+    near[:, :, 1] = near[:, :, 0] + 3
+    same = torch.eye(4)[None].clone()
+    same[0, 1] = same[0, 0]
+    assert losses.hardest_triplet(same, same, near, used) < 1e-3
+    assert losses.hardest_triplet(same, same, xy, used) > 0.3
+    temperature = torch.tensor(20.0).log()
+    loss, right = losses.dual_softmax(same, same, near, used, temperature)
+    assert loss < 1e-5 and right == 1
+    assert losses.dual_softmax(same, same, xy, used, temperature)[0] > 0.3
+
+
+def test_dual_softmax_of_equal_descriptors_is_uniform() -> None:
+    xy, used = make_points()
+    same = torch.ones(1, 4, 1)
+    loss, _ = losses.dual_softmax(same, same, xy, used, torch.tensor(3.0))
+    assert loss.item() == pytest.approx(math.log(4), rel=1e-5)
+
+
+def test_unused_points_neither_count_nor_compete() -> None:
+    xy, used = make_points()
+    torch.manual_seed(0)
+    a = torch.nn.functional.normalize(torch.randn(1, 4, 8), dim=-1).requires_grad_()
+    b = torch.nn.functional.normalize(torch.randn(1, 4, 8), dim=-1)
+    used[0, 3] = False
+    other = b.clone()
+    other[0, 3] = a[0, 0].detach()
+    temperature = torch.tensor(2.0)
+    for loss in (
+        lambda b: losses.dual_softmax(a, b, xy, used, temperature)[0],
+        lambda b: losses.hardest_triplet(a, b, xy, used),
+    ):
+        assert loss(b) == loss(other)
+    loss(b).backward()
+    assert a.grad is not None and torch.isfinite(a.grad).all()
+
+
+def test_preservation_measures_what_moved() -> None:
+    logits = torch.zeros(1, 1, 4, 4)
+    assert losses.preserve_detector(logits + 2, logits) == 4
+    torch.manual_seed(0)
+    maps = torch.randn(1, 8, 4, 4)
+    assert losses.preserve_descriptor(3 * maps, maps) < 1e-10
+    opposite = losses.preserve_descriptor(-maps, maps)
+    assert opposite.item() == pytest.approx(4)
