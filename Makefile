@@ -30,7 +30,7 @@ clean:
 	rm -rf .venv demo-output bench-output build dist
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c "import sys; sys.exit('Python 3.10 or newer is needed: make PYTHON=python3.12 ...' * (sys.version_info < (3, 10)))"
+	@$(PYTHON) -c "import sys; sys.exit('Python 3.10 or newer is needed: make PYTHON=python3.12 ...' if sys.version_info < (3, 10) else 0)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
