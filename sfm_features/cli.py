@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import tyro
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sfm_features import colmap
+from sfm_features import __version__, colmap
 from sfm_features import pairs as pairing
 from sfm_features.demo import DemoOptions, run_demo
 from sfm_features.errors import Cancelled, OptionError, SfmError
@@ -198,13 +198,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # While another program keeps the cores busy, threads that wait by spinning take the
     # time that those they wait for need: matching then took five times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if (sys.argv[1:] if arguments is None else list(arguments)) == ["--version"]:
+        sys.stdout.write(f"sfm-features {__version__}\n")
+        return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         with logging_redirect_tqdm(), _interrupt_when_terminated():
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,
                 prog="sfm-features",
-                description="Photographs in, COLMAP model out.",
+                description="Photographs in, COLMAP model out (--version: which one).",
                 args=arguments,
                 config=(tyro.conf.OmitArgPrefixes,),
             )

@@ -73,10 +73,10 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def file_state(path: Path) -> tuple[str, int, int]:
+def file_state(path: Path) -> tuple[int, int]:
     """Tell a file's state as `make` does: by its size and time of change."""
-    status = path.stat()
-    return str(path.resolve()), status.st_size, status.st_mtime_ns
+    status = path.stat()  # not the path: a folder that was moved is still good
+    return status.st_size, status.st_mtime_ns
 
 
 def has_stamp(product: Path, stamp: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sfm_features import __version__
 from sfm_features.cli import COMMANDS, main
 from sfm_features.pairs import read_pairs
 from sfm_features.store import FeatureStore, MatchStore
@@ -17,6 +18,11 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
         main([command, "--help"])
     assert leaving.value.code == 0
     assert f"$ sfm-features {command}" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"sfm-features {__version__}\n"
 
 
 def test_stages_by_hand(

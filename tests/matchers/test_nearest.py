@@ -102,12 +102,12 @@ class _Watch(TorchDispatchMode):
 
 
 def test_memory_stays_bounded() -> None:
-    """20,000 x 20,000 similarities would take 1.6 GB at once."""
-    a, b = make_features(20_000, 8, 1), make_features(20_000, 8, 2)
+    """10,000 x 10,000 similarities would take 400 MB at once."""
+    a, b = make_features(10_000, 8, 1), make_features(10_000, 8, 2)
     matcher = Nearest()
     with _Watch() as watch:
-        assert len(matcher.match(a, b)) > 1000
-        assert len(matcher.match(b, a)) > 1000
+        assert len(matcher.match(a, b)) > 500
+        assert len(matcher.match(b, a)) > 500
     assert 0 < watch.largest <= 8 << 20
     assert len(watch.products) == 1  # all in the same memory, as the heap suffers else
 
