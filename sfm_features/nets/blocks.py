@@ -40,12 +40,12 @@ class ConvNorm(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Put batch norm and skip into the convolution."""
-        self.conv = fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
-        self.norm = nn.Identity()
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
+            self.norm = nn.Identity()
         if self.skip:
             one = torch.zeros_like(self.conv.weight)
-            nn.init.dirac_(one, self.conv.groups)
-            self.conv.weight += one
+            self.conv.weight += nn.init.dirac_(one, self.conv.groups)
             self.skip = False
 
 
@@ -53,6 +53,27 @@ def fold_batch_norms(net: Net) -> Net:
     """Return a copy for use, its batch norms folded into the convolutions before."""
     folded = copy.deepcopy(net).eval().requires_grad_(False)
     for module in list(folded.modules()):
-        if isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
+        if isinstance(module, ConvNorm):
             module.fold()
     return folded
+
+
+def prepare_for_use(net: Net, device: str, bf16: bool | None = None) -> Net:
+    """Return a copy for use: folded, channels last, bfloat16 where there is hardware.
+
+    Batch norms that no convolution comes before stay float32; they cost little.
+    """
+    net = fold_batch_norms(net).to(device)
+    if has_bf16(device) if bf16 is None else bf16:
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                module.to(torch.bfloat16)
+    return net.to(memory_format=torch.channels_last)
+
+
+def has_bf16(device: str) -> bool:
+    """Tell whether a device multiplies bfloat16 in hardware."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities() if device == "cpu" else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

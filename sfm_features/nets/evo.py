@@ -32,7 +32,7 @@ class EvoNet(DenseNet):
 
     def __init__(self, standardise: bool = True) -> None:
         super().__init__()
-        self.standardise = standardise
+        self.config = {"standardise": standardise}
         self.down2 = ConvNorm(4, 16)
         self.down4 = _make_stage(16, 32, repeats=1)
         self.down8 = _make_stage(32, 64, repeats=2)
@@ -58,7 +58,7 @@ class EvoNet(DenseNet):
     def _prepare(self, grey: Tensor) -> Tensor:
         """Standardise and fold 2 x 2 pixels into channels: (B, 4, H / 2, W / 2)."""
         grey = grey.float()
-        if self.standardise:
+        if self.config["standardise"]:
             grey = functional.instance_norm(grey, eps=_LEAST_VARIANCE)
         return _fold_pixels(grey.to(self.down2.conv.weight.dtype))
 

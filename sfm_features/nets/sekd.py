@@ -20,7 +20,8 @@ class Residual(nn.Module):
             self.skip = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(torch.relu(self.norm(x))) + self.skip(x)
+        y: Tensor = self.conv(torch.relu(self.norm(x)))
+        return y + self.skip(x)
 
 
 class Upsample(nn.Module):
@@ -32,7 +33,8 @@ class Upsample(nn.Module):
         self.conv = nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, 1, groups=8)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(torch.relu(self.norm(x)))
+        y: Tensor = self.conv(torch.relu(self.norm(x)))
+        return y
 
 
 class SekdNet(DenseNet):
@@ -55,7 +57,7 @@ class SekdNet(DenseNet):
         self.descriptor = Residual(128, 128)
 
     def forward(self, grey: Tensor) -> Dense:
-        full = self.stage_full(self.stem(grey))
+        full = self.stage_full(self.stem(grey.to(self.stem.weight.dtype)))
         half = self.stage_half(full)
         quarter = self.stage_quarter(half)
         fine = self.up_full(self.up_half(quarter) + half) + full

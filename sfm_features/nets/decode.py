@@ -1,0 +1,161 @@
+"""From a network's maps to keypoints: one decoder for every network.
+
+Peaks are found before anything is sorted, and only in the image: what was padded is cut
+off first. Everything is repeatable: of equal values the first in reading order counts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sfm_features.nets.dense import Dense, DenseNet, pad_to_stride, sample_bilinear
+from sfm_features.types import Features
+
+_MOST_OFFSET_PX = 0.75
+"""How far the top of a slanting peak may be from its highest pixel, along an axis."""
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """Which peaks become keypoints."""
+
+    max_keypoints: int = 2048
+    nms_radius_px: int = 2
+    """Of two peaks closer than this in x and in y, the higher one is kept."""
+    least_probability: float = 0.005
+    """Lower peaks are left out, however few there are."""
+    border_px: int = 4
+    """Pixels at the image's edges where the network sees too little."""
+
+
+def detect(
+    net: DenseNet, grey: Tensor, options: DecodeOptions = DecodeOptions()
+) -> list[Features]:
+    """Run a network on grey (B, 1, H, W) in [0, 1] of any size, and decode."""
+    height, width = grey.shape[-2:]
+    padded = pad_to_stride(grey, net.stride)
+    return decode(net, net(padded), (width, height), options)
+
+
+def decode(
+    net: DenseNet,
+    dense: Dense,
+    image_size: tuple[int, int],
+    options: DecodeOptions = DecodeOptions(),
+) -> list[Features]:
+    """Choose and describe keypoints of each image; size (width, height) unpadded."""
+    width, height = image_size
+    padded_size = (dense.logits.shape[-1], dense.logits.shape[-2])
+    log_p = net.log_probability(dense.logits)[:, :, :height, :width]
+    peaks = find_peaks(log_p, options)
+    found = []
+    for i in range(len(log_p)):
+        xy, scores = _choose_best(log_p[i, 0], peaks[i, 0], options.max_keypoints)
+        maps = dense.descriptors[i : i + 1]
+        descriptors = sample_bilinear(maps, xy[None], padded_size)[0]
+        found.append(_pack(xy, descriptors, scores, image_size))
+    return found
+
+
+def find_peaks(log_p: Tensor, options: DecodeOptions) -> Tensor:
+    """Mark the pixels of (B, 1, H, W) that are the highest around: bool."""
+    peaks = suppress_neighbours(log_p, options.nms_radius_px)
+    if options.least_probability > 0:
+        peaks &= log_p >= math.log(options.least_probability)
+    for dim, size in ((2, log_p.shape[2]), (3, log_p.shape[3])):
+        edge = min(options.border_px, size)
+        peaks.narrow(dim, 0, edge).fill_(False)
+        peaks.narrow(dim, size - edge, edge).fill_(False)
+    return peaks
+
+
+def suppress_neighbours(values: Tensor, radius: int) -> Tensor:
+    """Mark pixels above all that come before and below none that comes after, within.
+
+    Running maxima by shifts: max_pool2d takes a CPU several times as long as a network.
+    """
+    assert radius >= 1
+    height, width = values.shape[-2:]
+    padded = functional.pad(values, (radius,) * 4, value=-math.inf)
+    rows = _run_maximum(padded, 2 * radius + 1, dim=3)
+    above = _run_maximum(rows[:, :, : height + radius - 1], radius, dim=2)
+    below = _run_maximum(rows[:, :, radius + 1 :], radius, dim=2)
+    middle = padded[:, :, radius : radius + height]
+    left = _run_maximum(middle[..., : width + radius - 1], radius, dim=3)
+    right = _run_maximum(middle[..., radius + 1 :], radius, dim=3)
+    first = values > torch.maximum(above, left)
+    return first & (values >= torch.maximum(below, right))
+
+
+def fit_peaks(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Fit a parabola around pixels x, y (N,) of values (H, W): their tops (N, 2).
+
+    Along an axis on which a neighbour lies outside the image the pixel stays.
+    """
+    height, width = values.shape
+    has_x, has_y = (x > 0) & (x < width - 1), (y > 0) & (y < height - 1)
+    step = torch.tensor([-1, 0, 1], device=values.device)
+    rows = (y[:, None] + step).clamp(0, height - 1)
+    columns = (x[:, None] + step).clamp(0, width - 1)
+    v = values[rows[:, :, None], columns[:, None, :]]
+    centre = v[:, 1, 1]
+    slope_x = (v[:, 1, 2] - v[:, 1, 0]) / 2 * has_x
+    slope_y = (v[:, 2, 1] - v[:, 0, 1]) / 2 * has_y
+    bend_x = v[:, 1, 2] + v[:, 1, 0] - 2 * centre
+    bend_y = v[:, 2, 1] + v[:, 0, 1] - 2 * centre
+    twist = (v[:, 2, 2] - v[:, 2, 0] - v[:, 0, 2] + v[:, 0, 0]) / 4 * (has_x & has_y)
+    determinant = bend_x * bend_y - twist * twist
+    # Of a saddle or a ridge each axis is fitted alone.
+    is_peak = (bend_x < 0) & (bend_y < 0) & (determinant > 0)
+    both_x = (twist * slope_y - bend_y * slope_x) / determinant
+    both_y = (twist * slope_x - bend_x * slope_y) / determinant
+    offset_x = torch.where(is_peak, both_x, -slope_x / bend_x)
+    offset_y = torch.where(is_peak, both_y, -slope_y / bend_y)
+    offset = torch.stack((offset_x * has_x, offset_y * has_y), dim=1).nan_to_num(0.0)
+    offset = offset.clamp(-_MOST_OFFSET_PX, _MOST_OFFSET_PX)
+    return torch.stack((x, y), dim=1) + offset
+
+
+def _run_maximum(x: Tensor, count: int, dim: int) -> Tensor:
+    """Take the maximum of each `count` consecutive entries along a dimension."""
+    seen = 1
+    while seen < count:
+        step = min(seen, count - seen)
+        length = x.shape[dim] - step
+        x = torch.maximum(x.narrow(dim, 0, length), x.narrow(dim, step, length))
+        seen += step
+    return x
+
+
+def _choose_best(log_p: Tensor, peaks: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return xy (N, 2) and scores (N,) of the highest peaks of (H, W), best first."""
+    index = peaks.flatten().nonzero()[:, 0]
+    values = log_p.flatten()[index] if log_p.is_contiguous() else log_p[peaks]
+    if len(values) > most:
+        # Not topk's own choice: among equal values it is not defined.
+        enough = values >= values.topk(most).values[-1]
+        index, values = index[enough], values[enough]
+    order = values.argsort(descending=True, stable=True)[:most]
+    index, values = index[order], values[order]
+    width = log_p.shape[1]
+    xy = fit_peaks(log_p, index % width, index // width)
+    return xy, values.exp()
+
+
+def _pack(
+    xy: Tensor, descriptors: Tensor, scores: Tensor, image_size: tuple[int, int]
+) -> Features:
+    """Scale descriptors to unit length; those that have none are dropped."""
+    length = torch.linalg.vector_norm(descriptors, dim=1)
+    keep = (length > 0) & length.isfinite()
+    arrays = [
+        np.ascontiguousarray(part[keep].float().cpu().numpy())
+        for part in (xy, descriptors / length[:, None], scores)
+    ]
+    return Features(arrays[0], arrays[1], arrays[2], image_size)

@@ -1,0 +1,218 @@
+"""Weights files: safetensors with a card beside them, read strictly, without pickle.
+
+The card NAME.json says what NAME.safetensors is and holds its SHA-256. It is written
+last: weights without a card, or beside the card of others, are refused, so whatever
+moment a write is cut off at, nothing is loaded that the card does not describe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sfm_features.errors import OutputError, WeightsError
+from sfm_features.nets.dense import DenseNet
+from sfm_features.nets.evo import EvoNet
+from sfm_features.nets.sekd import SekdNet
+
+ARCHITECTURES: Mapping[str, type[DenseNet]] = {"evo": EvoNet, "sekd": SekdNet}
+BUNDLED = Path(__file__).parents[1] / "weights"
+_MAX_DIFFERENCES = 3
+
+
+@dataclass(frozen=True)
+class Card:
+    """What weights are and where they come from."""
+
+    architecture: str
+    config: Mapping[str, bool] = field(default_factory=dict)
+    sha256: str = ""
+    data: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    commit: str = ""
+    seeds: list[int] = field(default_factory=list)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = "Apache-2.0"
+
+
+def build_net(architecture: str, config: Mapping[str, bool] | None = None) -> DenseNet:
+    """Build a network with random weights by the name of its architecture."""
+    return ARCHITECTURES[architecture](**(config or {}))
+
+
+def name_architecture(net: DenseNet) -> str:
+    """Return the name that a network's architecture has in cards."""
+    return next(name for name, kind in ARCHITECTURES.items() if type(net) is kind)
+
+
+def find_bundled(name: str) -> Path:
+    """Find the weights that come with the package."""
+    path = BUNDLED / f"{name}.safetensors"
+    if not path.is_file():
+        raise WeightsError(
+            f"{name}: this installation has no weights of it ({path.name} is missing); "
+            "install the package again, or give weights with --weights FILE"
+        )
+    return path
+
+
+def save_weights(net: DenseNet, path: Path, card: Card) -> Card:
+    """Write weights and their card, each whole or not at all; return the card."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    content = safetensors.torch.save(tensors)
+    card = replace(
+        card,
+        architecture=name_architecture(net),
+        config=dict(net.config),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    _write_whole(path, content)
+    text = json.dumps(asdict(card), indent=2, allow_nan=False) + "\n"
+    _write_whole(_place_card(path), text.encode())
+    return card
+
+
+def load_weights(path: Path, architecture: str | None = None) -> tuple[DenseNet, Card]:
+    """Build the network that a weights file is of, and fill it; every name must fit.
+
+    architecture is the one that is wanted, if only one will do.
+    """
+    card = read_card(path)
+    if architecture is not None and card.architecture != architecture:
+        raise WeightsError(
+            f"{path}: holds weights of {card.architecture}, not of {architecture}; "
+            f"give a file of {architecture}"
+        )
+    tensors = _read_tensors(path, card)
+    net = _build_from_card(path, card)
+    _check_tensors(path, card.architecture, net.state_dict(), tensors)
+    net.load_state_dict(tensors, strict=True)
+    return net.eval(), card
+
+
+def read_card(path: Path) -> Card:
+    """Read the card beside a weights file."""
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such file; give the weights with --weights FILE"
+        )
+    beside = _place_card(path)
+    try:
+        content = json.loads(beside.read_text(encoding="utf-8"))
+        card = Card(**content)
+    except FileNotFoundError:
+        raise WeightsError(
+            f"{path}: its card {beside.name} is not beside it; copy both files"
+        ) from None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        reason = _shorten(error)
+        raise WeightsError(
+            f"{beside}: cannot be read as a card ({reason}); fetch both files again"
+        ) from error
+    for name, kind in (("architecture", str), ("config", dict), ("sha256", str)):
+        if not isinstance(getattr(card, name), kind):
+            raise WeightsError(
+                f"{beside}: {name} is not a {kind.__name__}; fetch both files again"
+            )
+    return card
+
+
+def _build_from_card(path: Path, card: Card) -> DenseNet:
+    kind = ARCHITECTURES.get(card.architecture)
+    if kind is None:
+        raise WeightsError(
+            f"{path}: its architecture {card.architecture!r} is unknown to this "
+            f"version, which has {', '.join(ARCHITECTURES)}; update the package"
+        )
+    known = {key: type(value) for key, value in kind().config.items()}
+    if {key: type(value) for key, value in card.config.items()} != known:
+        raise WeightsError(
+            f"{path}: its card's config {dict(card.config)} is not one of "
+            f"{card.architecture}; fetch both files again, or update the package"
+        )
+    return build_net(card.architecture, card.config)
+
+
+def _read_tensors(path: Path, card: Card) -> dict[str, Tensor]:
+    # What is hashed is what is read, even if the file changes meanwhile.
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != card.sha256:
+        raise WeightsError(
+            f"{path}: is cut off, changed, or not the file that its card describes "
+            "(SHA-256 differs); fetch both files again"
+        )
+    try:
+        return safetensors.torch.load(content)
+    except Exception as error:  # damaged bytes raise several kinds
+        reason = _shorten(error)
+        raise WeightsError(
+            f"{path}: cannot be read as safetensors ({reason}); fetch it again"
+        ) from error
+
+
+def _check_tensors(
+    path: Path,
+    architecture: str,
+    expected: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+) -> None:
+    """Refuse tensors that are missing, unknown, of another shape, or not finite."""
+    wrong = [f"{name} is missing" for name in expected if name not in found]
+    for name, tensor in found.items():
+        if name not in expected:
+            wrong.append(f"{name} is unknown")
+        elif tensor.shape != expected[name].shape:
+            shapes = tuple(tensor.shape), tuple(expected[name].shape)
+            wrong.append(f"{name} is {shapes[0]} instead of {shapes[1]}")
+        elif tensor.dtype != expected[name].dtype:
+            wrong.append(f"{name} is {tensor.dtype} instead of {expected[name].dtype}")
+        elif not torch.isfinite(tensor).all():
+            wrong.append(f"{name} holds values that are not finite")
+    if wrong:
+        more = len(wrong) - _MAX_DIFFERENCES
+        shown = ", ".join(wrong[:_MAX_DIFFERENCES])
+        raise WeightsError(
+            f"{path}: does not fit {architecture}: {shown}"
+            f"{f' and {more} more' if more > 0 else ''}; give the file of this network"
+        )
+
+
+def _shorten(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _place_card(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write beside the file, then put it in its place."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); free some space, or "
+            "write elsewhere"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
