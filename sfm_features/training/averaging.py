@@ -7,6 +7,17 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from sfm_features.nets.dense import DenseNet
+
+
+def to_channels_last(net: DenseNet) -> DenseNet:
+    """Lay the weights of convolutions out as they are fastest."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            weight = module.weight.data
+            module.weight.data = weight.contiguous(memory_format=torch.channels_last)
+    return net
+
 
 def copy_weights(net: nn.Module) -> dict[str, Tensor]:
     """Copy weights to the CPU's memory."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -78,3 +80,17 @@ def _check_config(folder: Path, before: dict[str, str], now: dict[str, str]) -> 
                 f"{folder.parent}: was trained with {key} {before.get(key)}, asked for "
                 f"{now.get(key)}; give the same settings to go on, or another folder"
             )
+
+
+def refuse_infinite(
+    what: str, value: float, step: int, names: Sequence[str], folder: Path
+) -> None:
+    """Raise Diverged if a value is not finite: training on would ruin the weights."""
+    if math.isfinite(value):
+        return
+    last = max(folder.glob("*.pt"), default=None)
+    raise Diverged(
+        f"step {step}: {what} is {value} on {', '.join(names)}; the last good "
+        f"checkpoint is {last}; remove what is wrong with these photos, or start again "
+        "with a lower learning rate"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -74,9 +74,14 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Move everything to a device."""
-        tensors = (self.images, self.targets, self.xy, self.used, self.b_from_a)
-        moved = [tensor.to(device, non_blocking=True) for tensor in tensors]
-        return Batch(*moved, self.names)
+        return Batch(
+            self.images.to(device, non_blocking=True),
+            self.targets.to(device, non_blocking=True),
+            self.xy.to(device, non_blocking=True),
+            self.used.to(device, non_blocking=True),
+            self.b_from_a.to(device, non_blocking=True),
+            self.names,
+        )
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,8 @@ class PairSource:
         size_px = self.options.crop_px
         anywhere = rng.uniform(0, size_px - 1, (self.options.points, 2))
         xy_a = np.concatenate([a.keypoints[a.seen], anywhere])
-        photo_a = warp_points(np.linalg.inv(a.crop_from_photo), xy_a)
+        photo_from_a = np.asarray(np.linalg.inv(a.crop_from_photo), np.float64)
+        photo_a = warp_points(photo_from_a, xy_a)
         photo_b, known = self.town.correspond(first, second, photo_a)
         xy_b, inside = map_inside(b.crop_from_photo, photo_b, (size_px, size_px))
         xy_a, xy_b = xy_a[known & inside], xy_b[known & inside]
@@ -267,7 +273,7 @@ def _pad(xy_a: F64, xy_b: F64, count: int) -> tuple[F64, F64, Bool]:
 
 def stream_batches(
     source: PairSource, start: int, workers: int = 1, ahead: int = 4
-) -> Iterator[tuple[int, Batch]]:
+) -> Generator[tuple[int, Batch], None, None]:
     """Yield step numbers from `start` on with their batches, made in the background.
 
     Threads suffice: warping, blurring and drawing noise all release Python's lock.

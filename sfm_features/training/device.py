@@ -27,7 +27,7 @@ def autocast(device: torch.device) -> torch.autocast:
 def has_bfloat16(device: torch.device) -> bool:
     """Tell whether bfloat16 is done in hardware; emulated, it is slower than float."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported())
     return False

@@ -21,6 +21,7 @@ from sfm_features.types import F32
 logger = logging.getLogger(__name__)
 
 _SHARD = 32
+_LEAST_SHARE = 0.25
 
 
 def choose_photos(photos: PhotoSet, count: int, seed: int, stage: int) -> list[int]:
@@ -82,6 +83,19 @@ def compute_labels(
     mean = np.mean([len(xy) for xy in labels.values()]) if labels else 0
     logger.info("labels (%s): %d photos, %.0f keypoints each", kind, len(kept), mean)
     return kept
+
+
+def merge_labels(older: Mapping[int, F32], newer: Mapping[int, F32]) -> dict[int, F32]:
+    """Replace labels by newer ones, unless hardly any keypoint is left of a photo.
+
+    A network that has learned little finds little, and would unlearn even that.
+    """
+    kept = {
+        index: xy
+        for index, xy in newer.items()
+        if len(xy) >= _LEAST_SHARE * len(older.get(index, ()))
+    }
+    return {**older, **kept}
 
 
 def write_labels(path: Path, labels: Mapping[int, F32], key: str = "") -> None:

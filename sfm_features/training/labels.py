@@ -155,7 +155,8 @@ def measure_reliability(
     for v in chosen:
         there = transform(views.view_from_photo[v : v + 1].to(xy.device), xy[None])[0]
         for descriptors, step_px in maps:
-            for part in torch.arange(len(xy), device=xy.device).split(_CHUNK):
+            for begin in range(0, len(xy), _CHUNK):
+                part = slice(begin, begin + _CHUNK)
                 r, inside = _compare(
                     descriptors[0], descriptors[v], xy[part], there[part], step_px, size
                 )
@@ -215,6 +216,7 @@ def label_photo(
         p = measure_corners(views)
         xy, _ = find_peaks(p, options.nms_radius_px, 0.15, most)
         return PhotoLabels(xy.numpy(), p)
+    assert net is not None, f"{kind} needs a network"
     if kind == "reliability":
         # Without affine adaption one view is still needed to compare with.
         if options.views == 1:

@@ -17,11 +17,16 @@ from tqdm import tqdm
 
 from sfm_features.errors import InputError
 from sfm_features.nets.dense import DenseNet
-from sfm_features.training.averaging import copy_weights, follow, hash_weights
+from sfm_features.training.averaging import (
+    copy_weights,
+    follow,
+    hash_weights,
+    to_channels_last,
+)
 from sfm_features.training.checkpoints import (
-    Diverged,
     State,
     load_checkpoint,
+    refuse_infinite,
     save_checkpoint,
 )
 from sfm_features.training.data import Batch, PairSource, stream_batches
@@ -29,6 +34,7 @@ from sfm_features.training.evolve import Stage, schedule_rate
 from sfm_features.training.label_store import (
     choose_photos,
     compute_labels,
+    merge_labels,
     read_labels,
     write_labels,
 )
@@ -64,7 +70,7 @@ class Trainer:
         town: TownPairs | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
-        self.net = net.to(device=device, memory_format=torch.channels_last)
+        self.net = to_channels_last(net.to(device))
         self.photos, self.held_back, self.town = photos, held_back, town
         self.folder, self.settings, self.device = folder, settings, device
         self.seed, self.on_step = seed, on_step
@@ -77,6 +83,7 @@ class Trainer:
         self.state = State(config=self._describe())
         self.frozen: DenseNet | None = None
         self.scores: list[Scores] = []
+        self.recent: list[dict[str, float]] = []
 
     @property
     def checkpoints(self) -> Path:
@@ -96,6 +103,7 @@ class Trainer:
                 stage = stages[self.state.stage]
                 self._begin(stage, resumed)
                 resumed = False
+                self.recent.clear()
                 goes_on = self._train(stage)
                 self.state.stage = self.state.stage + 1 if goes_on else len(stages)
         return self._finish()
@@ -186,7 +194,8 @@ class Trainer:
             hash_weights(self.state.stage_start) if taught else "",
         )
         if stage.keep_older_labels and number > 0:
-            labels = read_labels(kept / f"{number - 1:02d}.npz") | labels
+            older = read_labels(kept / f"{number - 1:02d}.npz")
+            labels = merge_labels(older, labels)
         write_labels(kept / f"{number:02d}.npz", labels)
         if not labels:
             raise InputError(
@@ -231,33 +240,31 @@ class Trainer:
         parts = self.objective(self.net, batch, stage, self.frozen)
         figures = {name: float(value.detach()) for name, value in parts.items()}
         for name, value in figures.items():
-            self._refuse_infinite(f"the loss {name!r}", value, batch)
+            self._check(f"the loss {name!r}", value, batch)
         self.optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip)
-        self._refuse_infinite("the gradient", float(norm), batch)
+        self._check("the gradient", float(norm), batch)
         self.optimizer.step()
         follow(self.teacher, self.net, self.settings.average, self.state.step)
         return figures
 
-    def _refuse_infinite(self, what: str, value: float, batch: Batch) -> None:
-        if math.isfinite(value):
-            return
-        last = max(self.checkpoints.glob("*.pt"), default=None)
-        raise Diverged(
-            f"step {self.state.step + 1}: {what} is {value} on "
-            f"{', '.join(batch.names)}; the last good checkpoint is {last}; remove "
-            "what is wrong with these photos, or start again with a lower learning rate"
-        )
+    def _check(self, what: str, value: float, batch: Batch) -> None:
+        refuse_infinite(what, value, self.state.step + 1, batch.names, self.checkpoints)
 
     def _report(self, figures: dict[str, float]) -> None:
         self.bar.update(1 if self.settings.steps else self.state.seconds - self.bar.n)
-        if self.state.step % _LOG_STEPS == 0:
-            self.log.add(self.state.step, seconds=self.state.seconds, **figures)
-            shown = {k: f"{v:.3f}" for k, v in figures.items()}
-            if self.scores:
-                shown["validation"] = f"{self.scores[-1].overall:.3f}"
-            self.bar.set_postfix(shown, refresh=False)
+        self.recent.append(figures)
+        if self.state.step % _LOG_STEPS:
+            return
+        # Single steps jump about: webcams by night are harder than a crop by day.
+        means = {k: sum(r[k] for r in self.recent) / len(self.recent) for k in figures}
+        self.recent.clear()
+        self.log.add(self.state.step, seconds=self.state.seconds, **means)
+        shown = {k: f"{v:.3f}" for k, v in means.items()}
+        if self.scores:
+            shown["validation"] = f"{self.scores[-1].overall:.3f}"
+        self.bar.set_postfix(shown, refresh=False)
 
     def _is_due(self, before: float) -> bool:
         """Tell whether the run has passed one of its moments of validation."""

@@ -1,21 +1,32 @@
-"""Networks by name: made afresh from a seed, or read from weights."""
+"""Networks to start from: made afresh from a seed, or read from weights."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 
 from sfm_features.errors import OptionError
 from sfm_features.nets.dense import DenseNet
-from sfm_features.nets.evo import EvoNet
-from sfm_features.nets.sekd import SekdNet
+from sfm_features.nets.weights import (
+    ARCHITECTURES,
+    build_net,
+    find_bundled,
+    load_weights,
+)
 
-NETWORKS: dict[str, type[DenseNet]] = {"evo": EvoNet, "sekd": SekdNet}
 
-
-def build_net(name: str, seed: int) -> DenseNet:
+def make_net(name: str, seed: int) -> DenseNet:
     """Make an untrained network; the same seed makes the same weights."""
-    if name not in NETWORKS:
-        raise OptionError(f"--net {name}: choose one of {', '.join(sorted(NETWORKS))}")
+    if name not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise OptionError(f"--net {name}: choose one of {known}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETWORKS[name]()
+        return build_net(name)
+
+
+def read_net(start: str) -> DenseNet:
+    """Read a network by the name of bundled weights, or from a file."""
+    path = find_bundled(start) if start in ARCHITECTURES else Path(start)
+    return load_weights(path)[0]

@@ -16,6 +16,8 @@ from sfm_features.training.evolve import Stage, Switches
 
 DescriptorLoss: TypeAlias = Literal["softmax", "triplet"]
 
+_STRONGEST = 2048
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -76,8 +78,10 @@ class Objective(nn.Module):
         terms.append(self.weights.detector * parts["detector"])
         if self.switches.detector_repeatability and self.weights.repeatability > 0:
             p = net.probability(dense.logits.float())
+            # A sigmoid that has learned nothing says 1/2 everywhere: none stands out.
+            most = _STRONGEST if net.head == "cell" else 0
             parts["repeat"] = losses.detector_repeatability(
-                p, batch.b_from_a, batch.targets
+                p, batch.b_from_a, batch.targets, most
             )
             terms.append(self.weights.repeatability * parts["repeat"])
 

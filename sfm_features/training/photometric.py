@@ -45,7 +45,7 @@ def relight(
     What drowned in the dark or in noise cannot be found again by anyone, so it should
     not be asked of a detector.
     """
-    picture = grey.astype(np.float32) / 255
+    picture: F32 = grey.astype(np.float32) / np.float32(255)
     picture = _change_tone(picture, rng, ranges)
     if rng.random() < ranges.local_share:
         picture *= _make_local_gain(picture.shape, rng)
@@ -72,7 +72,7 @@ def cast_colour(grey: U8, chroma: U8, rng: np.random.Generator) -> U8:
     red, blue = rng.normal(0, 0.45, 2).clip(-1, 1)
     colour = chroma.astype(np.float32) - 128
     mixed = grey + np.float32(red) * colour[..., 0] + np.float32(blue) * colour[..., 1]
-    return mixed.clip(0, 255).astype(np.uint8)
+    return np.asarray(mixed.clip(0, 255), np.uint8)
 
 
 def _change_tone(picture: F32, rng: np.random.Generator, ranges: LightRanges) -> F32:
@@ -143,10 +143,11 @@ def _small_grid(shape: tuple[int, ...]) -> tuple[F32, F32]:
 
 def _blur(picture: F32, rng: np.random.Generator, ranges: LightRanges) -> F32:
     if rng.random() < ranges.blur_share:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.5, 1.6)))
+        sigma_px = float(rng.uniform(0.5, 1.6))
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma_px), np.float32)
     if rng.random() < ranges.blur_share / 2:
-        picture = cv2.filter2D(picture, -1, _make_motion(rng))
-    return np.asarray(picture, np.float32)
+        picture = np.asarray(cv2.filter2D(picture, -1, _make_motion(rng)), np.float32)
+    return picture
 
 
 def _make_motion(rng: np.random.Generator) -> F32:

@@ -91,7 +91,7 @@ def load_photos(
     shapes: dict[str, tuple[int, int]] = {}
     workers = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        decoded = pool.map(lambda job: _decode(*job, max_side), jobs)
+        decoded = pool.map(lambda job: _decode(job, max_side), jobs)
         for job, found in tqdm(
             zip(jobs, decoded, strict=True), "photos", len(jobs), unit="photo"
         ):
@@ -111,7 +111,8 @@ def load_photos(
     return PhotoSet(photos, skipped)
 
 
-def _decode(folder: Path, number: int, name: str, max_side: int) -> Photo | str:
+def _decode(job: tuple[Path, int, str], max_side: int) -> Photo | str:
+    folder, number, name = job
     try:
         decoded = image_files.decode(folder / name)
     except ImageError as error:
@@ -130,7 +131,7 @@ def _decode(folder: Path, number: int, name: str, max_side: int) -> Photo | str:
     path = Path(name)
     fixed = path.name.lower().startswith(_FRAME_PREFIXES)
     group = f"{number}:{path.parent.as_posix()}" if fixed else ""
-    grey = np.ascontiguousarray(parts[..., 0])
+    grey = np.ascontiguousarray(parts[..., 0], np.uint8)
     return Photo(name, grey, np.asarray(chroma, np.uint8), group, number)
 
 

@@ -111,12 +111,13 @@ def _measure(
     size = (_SIZE_PX, _SIZE_PX)
     mapping = metrics.KnownMapping.from_homography(probe.b_from_a, size, size)
     matches = match_mutually(a, b)
-    found = None
+    found: F64 | None = None
     if len(matches) >= 4:
         cv2.setRNGSeed(0)
-        found, _ = cv2.findHomography(
+        matrix, _ = cv2.findHomography(
             xy_a[matches[:, 0]], xy_b[matches[:, 1]], cv2.RANSAC, _CORRECT_PX
         )
+        found = None if matrix is None else np.asarray(matrix, np.float64)
     error = metrics.homography_corner_error(found, probe.b_from_a, size)
     return (
         _or_zero(metrics.repeatability(xy_a, xy_b, mapping, _CORRECT_PX)),

@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sfm_features.nets.dense import Dense
 from training_kit import TinyNet, make_photo, write_photos
 
+from sfm_features.nets.dense import Dense
 from sfm_features.training import labels as made
-from sfm_features.training.label_store import choose_photos, compute_labels
+from sfm_features.training.label_store import (
+    choose_photos,
+    compute_labels,
+    merge_labels,
+)
 from sfm_features.training.peaks import find_peaks
 from sfm_features.training.photos import Photo, PhotoSet, load_photos
 
@@ -151,3 +155,9 @@ def test_stages_take_photos_in_turn() -> None:
     photos = PhotoSet([make_photo(seed=i) for i in range(9)])
     parts = [choose_photos(photos, 3, 0, stage) for stage in range(3)]
     assert sorted(sum(parts, [])) == list(range(9))
+
+
+def test_a_network_that_finds_nothing_does_not_replace_labels() -> None:
+    many, few, none = (np.zeros((n, 2), np.float32) for n in (40, 20, 2))
+    merged = merge_labels({0: many, 1: many, 2: many}, {0: few, 1: none, 3: few})
+    assert {i: len(xy) for i, xy in merged.items()} == {0: 20, 1: 40, 2: 40, 3: 20}

@@ -35,6 +35,18 @@ def test_cells_reward_the_right_pixel() -> None:
     assert losses.focal_cells(logits.mT, targets) > 10
 
 
+@pytest.mark.parametrize("focal", [losses.focal_cells, losses.focal_pixels])
+def test_being_sure_leaves_a_finite_slope(focal) -> None:
+    targets = make_targets(1, 8, 16)
+    targets[0, 2, 5] = KEYPOINT
+    for sign in (1, -1):
+        logits = torch.full((1, 1, 8, 16), -200.0 * sign)
+        logits[0, 0, 2, 5] = 200.0 * sign
+        logits.requires_grad_()
+        focal(logits, targets).backward()
+        assert torch.isfinite(logits.grad).all()
+
+
 def test_cells_split_between_two_keypoints() -> None:
     targets = make_targets(1, 8, 8)
     targets[0, 2, 5] = targets[0, 6, 6] = KEYPOINT
@@ -82,6 +94,16 @@ def test_equal_maps_are_repeatable_under_the_right_warp_only() -> None:
     assert losses.detector_repeatability(p, b_from_a, targets) < 1e-6
     inverse = torch.linalg.inv(b_from_a)
     assert losses.detector_repeatability(p, inverse, targets) > 0.05
+
+
+def test_the_strongest_pixels_stand_for_all() -> None:
+    p, b_from_a, targets = shift_maps(3)
+    assert losses.detector_repeatability(p, b_from_a, targets, 40) < 1e-6
+    peaky = p**6
+    inverse = torch.linalg.inv(b_from_a)
+    every = losses.detector_repeatability(peaky, inverse, targets)
+    some = losses.detector_repeatability(peaky, inverse, targets, 200)
+    assert some.item() == pytest.approx(every.item(), rel=0.25)
 
 
 def test_repeatability_is_the_symmetric_divergence() -> None:

@@ -1,0 +1,185 @@
+"""Train a network on photographs, or adapt one to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+
+from sfm_features.errors import InputError
+from sfm_features.nets.dense import DenseNet
+from sfm_features.nets.weights import save_weights
+from sfm_features.training.card import SCORES, describe_run
+from sfm_features.training.data import REPLAY_FOLDER, DataOptions
+from sfm_features.training.device import choose_device
+from sfm_features.training.evolve import plan_stages
+from sfm_features.training.labels import LabelOptions
+from sfm_features.training.loop import Trainer
+from sfm_features.training.networks import make_net, read_net
+from sfm_features.training.options import AdaptOptions, TrainOptions, TrainSummary
+from sfm_features.training.photometric import LightRanges
+from sfm_features.training.photos import PhotoSet, hold_back, load_photos
+from sfm_features.training.runlog import require_matplotlib
+from sfm_features.training.settings import Settings
+from sfm_features.training.town import TownPairs
+from sfm_features.types import RunOptions
+
+logger = logging.getLogger(__name__)
+
+_LEAST_PHOTOS = 4
+_HELD_BACK_SHARE = 0.1
+
+
+def train(
+    photos: Path,
+    output: Path,
+    options: TrainOptions = TrainOptions(),
+    run: RunOptions = RunOptions(),
+) -> TrainSummary:
+    """Train a network from scratch into OUTPUT, or go on with what is there."""
+    options.check()
+    require_matplotlib()
+    net = make_net(options.net, run.seed)
+    folders = [photos, *options.more_photos]
+    loaded = _load(folders, output, options)
+    held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
+    town = None
+    if options.town_views > 0:
+        town = TownPairs(output / "town", options.town_views, run.seed, len(loaded))
+        loaded = town.extend(loaded)
+    settings = _make_train_settings(options)
+    return _run(net, loaded, held_back, output, settings, run, town)
+
+
+def adapt(
+    photos: Path,
+    output: Path,
+    options: AdaptOptions = AdaptOptions(),
+    run: RunOptions = RunOptions(),
+) -> TrainSummary:
+    """Go on from trained weights on one's own photos; never end worse than they are."""
+    options.check()
+    require_matplotlib()
+    net = read_net(options.start)
+    loaded = _load([photos], output, options)
+    held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
+    if options.replay is not None:
+        others = load_photos(
+            [options.replay], options.max_side, options.memory_mib,
+            output / "replay.bin",
+        ).photos  # fmt: skip
+        others = [replace(photo, folder=REPLAY_FOLDER) for photo in others]
+        loaded = PhotoSet([*loaded.photos, *others], loaded.skipped)
+    settings = _make_adapt_settings(options)
+    return _run(net, loaded, held_back, output, settings, run)
+
+
+def _load(
+    folders: list[Path], output: Path, options: TrainOptions | AdaptOptions
+) -> PhotoSet:
+    cache = output / "photos.bin"
+    loaded = load_photos(folders, options.max_side, options.memory_mib, cache)
+    if len(loaded) < _LEAST_PHOTOS:
+        raise InputError(
+            f"{folders[0]}: has {len(loaded)} photos that can be used; training needs "
+            f"{_LEAST_PHOTOS}, and gets good with hundreds"
+        )
+    return loaded
+
+
+def _make_train_settings(options: TrainOptions) -> Settings:
+    switches = options.switches()
+    stages = plan_stages(options.recipe, options.rounds, switches, options.first_labels)
+    views = options.views if options.affine_adaption else 1
+    return Settings(
+        stages=tuple(stages),
+        steps=options.steps,
+        minutes=0.0 if options.steps else options.minutes,
+        learning_rate=options.learning_rate,
+        average=options.average,
+        data=DataOptions(
+            batch=options.batch,
+            crop_px=options.crop_px,
+            points=options.points,
+            aligned_share=options.aligned_share,
+            town_share=options.town_share,
+            light=LightRanges(night_share=options.night_share),
+        ),
+        labels=LabelOptions(views=views, density=options.density),
+        label_photos=options.label_photos,
+        switches=switches,
+        descriptor_loss=options.descriptor_loss,
+        validations=options.validations,
+        checkpoint_steps=options.checkpoint_steps,
+        workers=options.workers,
+    )
+
+
+def _make_adapt_settings(options: AdaptOptions) -> Settings:
+    return Settings(
+        stages=tuple(plan_stages("joint", options.rounds, first="product")),
+        steps=options.steps,
+        minutes=0.0 if options.steps else options.minutes,
+        learning_rate=options.learning_rate,
+        average=0.99,
+        data=DataOptions(
+            batch=options.batch,
+            crop_px=options.crop_px,
+            replay_share=options.replay_share,
+            light=LightRanges(night_share=options.night_share),
+        ),
+        labels=LabelOptions(views=options.views),
+        label_photos=options.label_photos,
+        validations=options.validations,
+        checkpoint_steps=100,
+        workers=options.workers,
+        keep_best=True,
+    )
+
+
+def _run(
+    net: DenseNet,
+    photos: PhotoSet,
+    held_back: list[int],
+    output: Path,
+    settings: Settings,
+    run: RunOptions,
+    town: TownPairs | None = None,
+) -> TrainSummary:
+    """Train, then write the weights with their card."""
+    device = choose_device(run.device)
+    with _use_one_thread():
+        outcome = Trainer(
+            net, photos, held_back, output, settings, device, run.seed, town
+        ).run()
+    path = output / "weights.safetensors"
+    card = describe_run(photos, held_back, settings, run, outcome)
+    save_weights(outcome.net, path, card)
+    figures = [r for r in outcome.log.records if "validation" in r]
+    if outcome.kept_start:
+        logger.warning("nothing better than the start was found; it was kept")
+    return TrainSummary(
+        weights=path,
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        photos=len(photos),
+        skipped=photos.skipped,
+        first={key: figures[0][key] for key in SCORES},
+        last={key: card.metrics[key] for key in SCORES},
+        kept_start=outcome.kept_start,
+    )
+
+
+@contextmanager
+def _use_one_thread() -> Iterator[None]:
+    """Let OpenCV use one thread a call: batches are made beside the network's work."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

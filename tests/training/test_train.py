@@ -1,0 +1,107 @@
+"""From a folder of photos to weights, and from weights to better ones, or the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_kit import write_photos
+
+from sfm_features.errors import InputError, OptionError, WeightsError
+from sfm_features.training import labels
+from sfm_features.training.networks import make_net, read_net
+from sfm_features.training.options import AdaptOptions, TrainOptions
+from sfm_features.training.town import TownPairs
+from sfm_features.training.train import adapt, train
+from sfm_features.types import RunOptions
+
+QUICK = TrainOptions(
+    steps=2, rounds=1, batch=1, crop_px=64, points=32, views=2, validations=1,
+    validation_photos=2,
+)  # fmt: skip
+CPU = RunOptions(device="cpu")
+
+
+def test_train_then_adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = write_photos(tmp_path / "photos", 6, frames=2)
+    trained = train(photos, tmp_path / "run", QUICK, CPU)
+    assert trained.steps == 2 and trained.photos == 8
+    text = trained.weights.with_suffix(".json").read_text()
+    assert json.loads(text)["seeds"] == [0]
+    assert "1 fixed cameras" in text and str(tmp_path) not in text
+    # After two steps a network finds next to nothing, so it is asked for little.
+    monkeypatch.setattr(labels, "_LEAST_P", {"cell": 0.0})
+    monkeypatch.setattr(labels, "_LEAST_R", 0.0)
+    options = AdaptOptions(
+        start=str(trained.weights), steps=2, rounds=1, batch=1, crop_px=64, views=2,
+        validations=2, validation_photos=2, replay=photos, learning_rate=1e-6,
+    )  # fmt: skip
+    adapted = adapt(photos, tmp_path / "adapted", options, CPU)
+    assert adapted.weights.exists()
+    score = adapted.last["matching_score"] + adapted.last["night_matching_score"]
+    before = adapted.first["matching_score"] + adapted.first["night_matching_score"]
+    assert score >= before
+    start, kept = read_net(str(trained.weights)), read_net(str(adapted.weights))
+    same = [
+        torch.equal(value, kept.state_dict()[key])
+        for key, value in start.state_dict().items()
+    ]
+    assert all(same) == adapted.kept_start
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop_px": 100}, "--crop-px 100: must be a multiple of 32"),
+        ({"rounds": 0}, "--rounds 0"),
+        ({"steps": 0, "minutes": 0.0}, "--minutes"),
+        ({"learning_rate": 0.0}, "--learning-rate"),
+        ({"descriptor_distinctness": False}, "--descriptor-loss triplet"),
+        ({"net": "tardis"}, "--net tardis: choose one of evo, sekd"),
+    ],
+)
+def test_senseless_options_are_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    photos = write_photos(tmp_path / "photos")
+    with pytest.raises(OptionError, match=message):
+        train(photos, tmp_path / "run", TrainOptions(**change), CPU)  # type: ignore[arg-type]
+
+
+def test_too_few_photos_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="training needs 4"):
+        train(write_photos(tmp_path / "photos", 3), tmp_path / "run", QUICK, CPU)
+
+
+def test_a_network_is_a_function_of_its_seed() -> None:
+    one, same, other = (make_net("evo", seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(value, same[key]) for key, value in one.items())
+    assert not all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_adapting_from_nowhere_is_refused(tmp_path: Path) -> None:
+    options = AdaptOptions(start=str(tmp_path / "nowhere.safetensors"))
+    with pytest.raises(WeightsError, match="no such file"):
+        adapt(write_photos(tmp_path / "photos"), tmp_path / "run", options, CPU)
+
+
+def test_town_pairs_are_exact(tmp_path: Path) -> None:
+    """Day and night views agree on where things are."""
+    town = TownPairs(tmp_path, 2, 0, first=10)
+    assert len(town.photos) == 4
+    rng = np.random.default_rng(0)
+    seen = 0
+    for _ in range(6):
+        first, second, centre, landed = town.choose(rng)
+        assert 10 <= first < 14 and 10 <= second < 14
+        there, known = town.correspond(first, second, centre[None])
+        if known[0]:
+            seen += 1
+            np.testing.assert_allclose(there[0], landed)
+            back, sure = town.correspond(second, first, there)
+            if sure[0]:
+                assert np.linalg.norm(back[0] - centre) < 0.2
+    assert seen > 2
