@@ -64,11 +64,13 @@ def prepare_for_use(net: Net, device: str, bf16: bool | None = None) -> Net:
     Batch norms that no convolution comes before stay float32; they cost little.
     """
     net = fold_batch_norms(net).to(device)
-    if has_bf16(device) if bf16 is None else bf16:
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                module.to(torch.bfloat16)
-    return net.to(memory_format=torch.channels_last)
+    halve = has_bf16(device) if bf16 is None else bf16
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.to(torch.bfloat16 if halve else torch.float32)
+            kernel = module.weight.data
+            module.weight.data = kernel.contiguous(memory_format=torch.channels_last)
+    return net
 
 
 def has_bf16(device: str) -> bool:

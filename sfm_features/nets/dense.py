@@ -73,7 +73,7 @@ def log_softmax_cells(logits: Tensor) -> Tensor:
     # The dustbin takes part in the maximum, so neither exponential can overflow.
     # One dimension after the other: both at once take a CPU ten times as long.
     top = cells.detach().amax(2, keepdim=True).amax(4, keepdim=True).clamp(min=0)
-    pixels = (cells - top).exp().sum(2, keepdim=True).sum(4, keepdim=True)
+    pixels = (cells - top).exp_().sum(2, keepdim=True).sum(4, keepdim=True)
     total = pixels + (-top).exp()
     return (cells - (top + total.log())).reshape(logits.shape)
 

@@ -59,7 +59,10 @@ class EvoNet(DenseNet):
         """Standardise and fold 2 x 2 pixels into channels: (B, 4, H / 2, W / 2)."""
         grey = grey.float()
         if self.config["standardise"]:
-            grey = functional.instance_norm(grey, eps=_LEAST_VARIANCE)
+            # One dimension after the other, as instance_norm uses one core only.
+            grey = grey - grey.mean(3, keepdim=True).mean(2, keepdim=True)
+            variance = grey.square().mean(3, keepdim=True).mean(2, keepdim=True)
+            grey = grey * (variance + _LEAST_VARIANCE).rsqrt()
         return _fold_pixels(grey.to(self.down2.conv.weight.dtype))
 
 
