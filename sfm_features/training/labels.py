@@ -38,7 +38,7 @@ RIM_PX = 8
 """What lies this near to the rim of a view is not trusted."""
 
 _MULTIPLE_PX = 32
-_LEAST_P = {"cell": 0.03, "pixel": 0.2}
+_LEAST_P = {"cell": 0.02, "pixel": 0.2}
 _LEAST_R = 0.85
 _GOOD_R = 2.0
 _FLOOR_R = 0.03
