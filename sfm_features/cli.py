@@ -26,6 +26,7 @@ from sfm_features.journal import explain_os_errors, journal_path
 from sfm_features.match import MatchOptions, match
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.store import FeatureStore
+from sfm_features.training.options import AdaptOptions, TrainOptions
 from sfm_features.triangulate import TriangulateOptions, triangulate
 from sfm_features.types import Pair, RunOptions
 
@@ -183,6 +184,42 @@ def run_demo_command(
     _say(f"look at {output / 'report.html'}")
 
 
+def run_train(
+    photos: Positional, output: Path, options: TrainOptions, run: RunOptions
+) -> None:
+    """Train a detector and descriptor on a folder of unlabelled photographs.
+
+    $ sfm-features train photos --output run --minutes 60
+
+    Stop it at any time and run the same command again: it continues.
+
+    Args:
+        photos: Folder of photographs; subfolders are searched.
+        output: Folder to write: weights, their card, curves, pictures.
+    """
+    from sfm_features.training.train import train
+
+    _say(train(photos, output, options, run).to_text())
+
+
+def run_adapt(
+    photos: Positional, output: Path, options: AdaptOptions, run: RunOptions
+) -> None:
+    """Go on from trained weights on your own photographs.
+
+    $ sfm-features adapt photos --start run/weights.safetensors --output adapted
+
+    If the figures on held-back photographs get worse, the start is kept.
+
+    Args:
+        photos: Folder of photographs; subfolders are searched.
+        output: Folder to write: weights, their card, curves, pictures.
+    """
+    from sfm_features.training.train import adapt
+
+    _say(adapt(photos, output, options, run).to_text())
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "extract": run_extract,
     "pairs": run_pairs,
@@ -190,6 +227,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "reconstruct": run_reconstruct,
     "triangulate": run_triangulate,
     "demo": run_demo_command,
+    "train": run_train,
+    "adapt": run_adapt,
 }
 
 

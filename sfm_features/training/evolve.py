@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from sfm_features.training.labels import LabelKind
+if TYPE_CHECKING:  # the shell reads the options without loading torch
+    from sfm_features.training.labels import LabelKind
 
 Recipe: TypeAlias = Literal["joint", "alternating"]
+DescriptorLoss: TypeAlias = Literal["softmax", "triplet"]
 
 
 @dataclass(frozen=True)

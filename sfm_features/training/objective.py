@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +11,7 @@ from sfm_features.nets.dense import Dense, DenseNet, sample_descriptors
 from sfm_features.training import losses
 from sfm_features.training.data import Batch
 from sfm_features.training.device import autocast
-from sfm_features.training.evolve import Stage, Switches
-
-DescriptorLoss: TypeAlias = Literal["softmax", "triplet"]
+from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
 
 _STRONGEST = 2048
 

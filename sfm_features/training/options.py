@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sfm_features.errors import InputError, OptionError
-from sfm_features.training.evolve import Recipe, Switches
-from sfm_features.training.objective import DescriptorLoss
+from sfm_features.training.evolve import DescriptorLoss, Recipe, Switches
 
 
 @dataclass(frozen=True)
@@ -154,6 +153,25 @@ class TrainSummary:
     first: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
     kept_start: bool = False
+
+    def to_text(self) -> str:
+        """Say it in lines."""
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {self.first.get(name, float('nan')):.3f} -> "
+            f"{value:.3f}"
+            for name, value in self.last.items()
+        )
+        lines = [
+            f"{self.weights}: {self.steps} steps in {self.seconds / 60:.1f} minutes on "
+            f"{self.photos} photos",
+            f"on held-back photos: {figures}",
+        ]
+        if self.kept_start:
+            lines.append(
+                "training made it worse, so these are the weights it began with"
+            )
+        lines += [f"skipped {name}: {reason}" for name, reason in self.skipped.items()]
+        return "\n".join(lines)
 
 
 def _check_numbers(options: TrainOptions | AdaptOptions) -> None:

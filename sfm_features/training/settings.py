@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sfm_features.nets.dense import DenseNet
 from sfm_features.training.data import DataOptions
-from sfm_features.training.evolve import Stage, Switches
+from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
 from sfm_features.training.labels import LabelOptions
-from sfm_features.training.objective import DescriptorLoss, LossWeights
+from sfm_features.training.objective import LossWeights
 from sfm_features.training.runlog import RunLog
 
 
