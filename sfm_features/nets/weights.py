@@ -75,8 +75,8 @@ def save_weights(net: DenseNet, path: Path, card: Card) -> Card:
         config=dict(net.config),
         sha256=hashlib.sha256(content).hexdigest(),
     )
-    _write_whole(path, content)
     text = json.dumps(asdict(card), indent=2, allow_nan=False) + "\n"
+    _write_whole(path, content)
     _write_whole(_place_card(path), text.encode())
     return card
 

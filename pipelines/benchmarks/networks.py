@@ -1,0 +1,117 @@
+"""Our fast network beside kornia's XFeat: forward alone, and what decoding adds.
+
+Both run in turns in one process with random weights, batch norms folded, channels
+last; XFeat in bfloat16 is the faster of autocast and converted weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+import torch
+from kornia.feature.xfeat import XFeatModel
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from tqdm import tqdm
+
+from pipelines.benchmarks.results import Check, Result
+from sfm_features.nets.blocks import prepare_for_use
+from sfm_features.nets.decode import DecodeOptions, decode
+from sfm_features.nets.evo import EvoNet
+
+SIZE = (640, 480)
+KEYPOINTS = 2048
+FORWARD_LIMIT = 1.5
+DECODE_LIMIT = 0.4
+_WARM_UP = 5
+
+Jobs = dict[str, Callable[[], object]]
+
+
+def measure_networks(
+    threads: int, repeats: int = 50, seed: int = 0, size: tuple[int, int] = SIZE
+) -> Result:
+    """Time forward passes in turns, in float32 and bfloat16, and the decoder."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            times = _time_in_turns(_make_jobs(seed, size), repeats)
+    finally:
+        torch.set_num_threads(before)
+    ms = {name: 1000 * median(seconds) for name, seconds in times.items()}
+    peer = {"f32": ms["XFeat f32"]}
+    peer["bf16"] = min(ms["XFeat bf16"], ms["XFeat autocast"])
+    rows = [
+        {
+            "what": name,
+            "ms": ms[name],
+            "fastest ms": 1000 * min(times[name]),
+            "over XFeat": ms[name] / peer["f32" if "f32" in name else "bf16"],
+        }
+        for name in ms
+        if name != "evo decode"
+    ]
+    rows.append({"what": f"decode {KEYPOINTS} keypoints", "ms": ms["evo decode"]})
+    checks = [
+        Check(f"evo over XFeat, {kind}", ms[f"evo {kind}"] / peer[kind], FORWARD_LIMIT)
+        for kind in ("f32", "bf16")
+    ]
+    share = ms["evo decode"] / ms["evo bf16"]
+    checks.append(Check("decoding over bf16 forward", share, DECODE_LIMIT))
+    title = f"Networks: {size[0]} x {size[1]}, {threads} thread(s)"
+    return Result(title, rows, checks, {"seconds": times})
+
+
+def _make_jobs(seed: int, size: tuple[int, int]) -> Jobs:
+    torch.manual_seed(seed)
+    grey = torch.rand(1, 1, size[1], size[0])
+    xfeat, evo = _fold(XFeatModel().eval()), EvoNet()
+    peer = xfeat.to(memory_format=torch.channels_last)
+    peer_half = copy.deepcopy(peer).to(torch.bfloat16)
+    full, half = (prepare_for_use(evo, "cpu", bf16=kind) for kind in (False, True))
+    # No peak is too low: with random weights that is the most there is to decode.
+    options = DecodeOptions(KEYPOINTS, least_probability=0)
+    dense = half(grey)
+    return {
+        "XFeat f32": partial(peer, grey),
+        "evo f32": partial(full, grey),
+        "XFeat bf16": partial(peer_half, grey.bfloat16()),
+        "XFeat autocast": partial(_run_autocast, peer, grey),
+        "evo bf16": partial(half, grey),
+        "evo decode": partial(decode, half, dense, size, options),
+    }
+
+
+def _time_in_turns(jobs: Jobs, repeats: int) -> dict[str, list[float]]:
+    """Time jobs one after the other, so that other load on the machine hits all."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for i in tqdm(range(repeats + _WARM_UP), desc="networks", unit="round"):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            if i >= _WARM_UP:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _run_autocast(net: nn.Module, grey: Tensor) -> object:
+    with torch.autocast("cpu", torch.bfloat16):
+        return net(grey)
+
+
+def _fold(net: nn.Module) -> nn.Module:
+    """Put each batch norm that follows a convolution into it, in place."""
+    for module in net.modules():
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                conv, norm = module[i], module[i + 1]
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[i] = fuse_conv_bn_eval(conv, norm)
+                    module[i + 1] = nn.Identity()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    return net

@@ -1,0 +1,116 @@
+"""Our networks as extractors: one contract, whatever the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from samples import make_texture
+
+from sfm_features.errors import OptionError, WeightsError
+from sfm_features.extractors import learned
+from sfm_features.extractors.learned import Evo, NetExtractor, Sekd
+from sfm_features.nets import weights
+from sfm_features.nets.blocks import has_bf16
+from sfm_features.nets.decode import DecodeOptions
+from sfm_features.nets.weights import Card, build_net, save_weights
+
+METHODS = {"evo": Evo, "sekd": Sekd}
+
+
+@pytest.fixture
+def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put untrained weights where the package keeps its own."""
+    for name in METHODS:
+        torch.manual_seed(0)
+        save_weights(build_net(name), tmp_path / f"{name}.safetensors", Card(name))
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("size", [(160, 96), (131, 75), (33, 60)])
+def test_contract(bundled: Path, name: str, size: tuple[int, int]) -> None:
+    method = METHODS[name](max_keypoints=40)
+    features = method.extract(make_texture(size))
+    assert 0 < len(features) <= 40
+    assert features.image_size == size
+    assert features.keypoints.dtype == features.descriptors.dtype == np.float32
+    assert features.descriptors.shape == (len(features), method.descriptor_dim)
+    np.testing.assert_allclose(
+        np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-5
+    )
+    assert (np.diff(features.scores) <= 0).all() and (features.scores > 0).all()
+    assert (features.keypoints >= 0).all()
+    assert (features.keypoints <= np.array(size) - 1).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_repeats_batches_and_grey(bundled: Path, name: str) -> None:
+    method = METHODS[name](max_keypoints=60)
+    grey = make_texture((120, 90))[..., 0]
+    rgb = np.dstack([grey] * 3)
+    a, b = method.extract(rgb), METHODS[name](max_keypoints=60).extract(rgb)
+    c = method.extract(grey)
+    for other in (b, c):
+        assert (a.keypoints == other.keypoints).all()
+        assert (a.descriptors == other.descriptors).all()
+        assert (a.scores == other.scores).all()
+    pictures = [rgb, make_texture((120, 90), 5), rgb[::-1].copy()]
+    together = method.extract_batch(pictures)
+    for picture, found in zip(pictures, together, strict=True):
+        alone = method.extract(picture)
+        assert len(alone) == len(found)
+        np.testing.assert_allclose(alone.keypoints, found.keypoints, atol=0.02)
+        cosine = (alone.descriptors * found.descriptors).sum(1)
+        assert cosine.min() > 0.999
+    assert method.extract_batch([]) == []
+
+
+def test_given_weights_go_before_bundled_ones(bundled: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    path = tmp_path / "mine.safetensors"
+    save_weights(build_net("evo"), path, Card("evo"))
+    picture = make_texture((96, 64))
+    mine = Evo(max_keypoints=20, weights=path).extract(picture)
+    theirs = Evo(max_keypoints=20).extract(picture)
+    assert mine.scores.tolist() != theirs.scores.tolist()
+    with pytest.raises(WeightsError, match="holds weights of evo, not of sekd"):
+        Sekd(max_keypoints=20, weights=path)
+
+
+def test_nothing_bundled_and_nothing_to_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "BUNDLED", tmp_path)
+    with pytest.raises(WeightsError, match=r"evo: .*--weights FILE"):
+        Evo(max_keypoints=10)
+    with pytest.raises(OptionError, match="leave out --download"):
+        Sekd(max_keypoints=10, download=True)
+
+
+def test_a_network_in_training_can_be_tried() -> None:
+    torch.manual_seed(0)
+    net = build_net("evo").train()
+    method = NetExtractor(net, "cpu", DecodeOptions(30, least_probability=0))
+    assert len(method.extract(make_texture((96, 96)))) == 30
+    assert net.training and all(p.dtype == torch.float32 for p in net.parameters())
+
+
+def test_the_tiniest_pictures(bundled: Path) -> None:
+    for size in [(1, 1), (7, 300), (9, 9)]:
+        features = Evo(max_keypoints=10).extract(
+            make_texture((320, 320))[: size[1], : size[0]]
+        )
+        assert features.image_size == size
+        assert features.descriptors.shape == (len(features), 64)
+
+
+def test_bfloat16_only_where_there_is_hardware() -> None:
+    assert not has_bf16("meta")
+    assert has_bf16("cpu") == any(
+        torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16")
+    )
+    assert learned.Evo.options.nms_radius_px == 2
