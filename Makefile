@@ -9,10 +9,10 @@ demo: $(READY)
 	$(BIN)/sfm-features demo --output demo-output
 
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow --timeout 1200
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m slow --timeout 1200
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -24,7 +24,7 @@ format: $(READY)
 	$(BIN)/ruff format
 
 bench: $(READY)
-	$(BIN)/python -m pipelines.benchmark --output bench-output
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pipelines.benchmark --output bench-output
 
 clean:
 	rm -rf .venv demo-output bench-output build dist

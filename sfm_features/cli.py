@@ -203,21 +203,26 @@ def run_train(
 
 
 def run_adapt(
-    photos: Positional, output: Path, options: AdaptOptions, run: RunOptions
+    photos: Positional,
+    output: Path,
+    start: Annotated[str, tyro.conf.arg(name="from")],
+    options: AdaptOptions,
+    run: RunOptions,
 ) -> None:
     """Go on from trained weights on your own photographs.
 
-    $ sfm-features adapt photos --start run/weights.safetensors --output adapted
+    $ sfm-features adapt photos --from run/weights.safetensors --output adapted
 
     If the figures on held-back photographs get worse, the start is kept.
 
     Args:
         photos: Folder of photographs; subfolders are searched.
         output: Folder to write: weights, their card, curves, pictures.
+        start: Weights to start from: a file, or the name of a bundled network.
     """
     from sfm_features.training.train import adapt
 
-    _say(adapt(photos, output, options, run).to_text())
+    _say(adapt(photos, output, start, options, run).to_text())
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

@@ -99,8 +99,6 @@ class TrainOptions:
 class AdaptOptions:
     """How a network is adapted to one's own photos."""
 
-    start: str = "evo"
-    """Weights to start from: a bundled network or a file."""
     minutes: float = 10.0
     """How long to train."""
     steps: int = 0

@@ -58,13 +58,17 @@ def train(
 def adapt(
     photos: Path,
     output: Path,
+    start: str = "evo",
     options: AdaptOptions = AdaptOptions(),
     run: RunOptions = RunOptions(),
 ) -> TrainSummary:
-    """Go on from trained weights on one's own photos; never end worse than they are."""
+    """Go on from trained weights, a bundled network's or a file's, on one's own photos.
+
+    The result is never worse on held-back photos: then the start is kept.
+    """
     options.check()
     require_matplotlib()
-    net = read_net(options.start)
+    net = read_net(start)
     loaded = _load([photos], output, options)
     held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
     if options.replay is not None:

@@ -36,10 +36,10 @@ def test_train_then_adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(labels, "_LEAST_P", {"cell": 0.0})
     monkeypatch.setattr(labels, "_LEAST_R", 0.0)
     options = AdaptOptions(
-        start=str(trained.weights), steps=2, rounds=1, batch=1, crop_px=64, views=2,
+        steps=2, rounds=1, batch=1, crop_px=64, views=2,
         validations=2, validation_photos=2, replay=photos, learning_rate=1e-6,
     )  # fmt: skip
-    adapted = adapt(photos, tmp_path / "adapted", options, CPU)
+    adapted = adapt(photos, tmp_path / "adapted", str(trained.weights), options, CPU)
     assert adapted.weights.exists()
     score = adapted.last["matching_score"] + adapted.last["night_matching_score"]
     before = adapted.first["matching_score"] + adapted.first["night_matching_score"]
@@ -83,9 +83,9 @@ def test_a_network_is_a_function_of_its_seed() -> None:
 
 
 def test_adapting_from_nowhere_is_refused(tmp_path: Path) -> None:
-    options = AdaptOptions(start=str(tmp_path / "nowhere.safetensors"))
+    nowhere = str(tmp_path / "nowhere.safetensors")
     with pytest.raises(WeightsError, match="no such file"):
-        adapt(write_photos(tmp_path / "photos"), tmp_path / "run", options, CPU)
+        adapt(write_photos(tmp_path / "photos"), tmp_path / "run", nowhere, run=CPU)
 
 
 def test_town_pairs_are_exact(tmp_path: Path) -> None:
