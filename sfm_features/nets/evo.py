@@ -38,7 +38,7 @@ class EvoNet(DenseNet):
         self.down8 = _make_stage(32, 64, repeats=2)
         self.down16 = _make_stage(64, 128, repeats=2)
         self.down32 = _make_stage(128, 128, repeats=2)
-        self.up16 = UpStep(128, 128, 128)
+        self.up16 = UpStep(128, 128, 128, groups=128)
         self.up8 = UpStep(128, 64, 64)
         self.up4 = UpStep(64, 32, 64, groups=64)
         self.descriptor = nn.Conv2d(64, 64, 1)
