@@ -1,7 +1,8 @@
 """Our fast network beside kornia's XFeat: forward alone, and what decoding adds.
 
 Both run in turns in one process with random weights, batch norms folded, channels
-last; XFeat in bfloat16 is the faster of autocast and converted weights.
+last; XFeat in bfloat16 is the faster of autocast and converted weights. Unless
+`keep_memory` is off, glibc keeps freed memory for both, as it does in our extractors.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipelines.benchmarks.results import Check, Result
 from sfm_features.nets.blocks import prepare_for_use
 from sfm_features.nets.decode import DecodeOptions, decode
 from sfm_features.nets.evo import EvoNet
+from sfm_features.nets.memory import keep_freed_memory
 
 SIZE = (640, 480)
 KEYPOINTS = 2048
@@ -33,9 +35,15 @@ Jobs = dict[str, Callable[[], object]]
 
 
 def measure_networks(
-    threads: int, repeats: int = 50, seed: int = 0, size: tuple[int, int] = SIZE
+    threads: int,
+    repeats: int = 50,
+    seed: int = 0,
+    size: tuple[int, int] = SIZE,
+    keep_memory: bool = True,
 ) -> Result:
     """Time forward passes in turns, in float32 and bfloat16, and the decoder."""
+    if keep_memory:
+        keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

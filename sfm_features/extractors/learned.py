@@ -15,6 +15,7 @@ from sfm_features.nets.blocks import prepare_for_use
 from sfm_features.nets.decode import DecodeOptions, detect
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.grey import grey_from_rgb
+from sfm_features.nets.memory import keep_freed_memory
 from sfm_features.nets.weights import find_bundled, load_weights
 from sfm_features.types import U8, Extractor, Features
 
@@ -23,6 +24,8 @@ class NetExtractor(Extractor):
     """Keypoints and descriptors of any network of ours."""
 
     def __init__(self, net: DenseNet, device: str, options: DecodeOptions) -> None:
+        if device == "cpu":
+            keep_freed_memory()
         self._net = prepare_for_use(net, device)
         self._device = device
         self._options = options
