@@ -21,7 +21,7 @@ from sfm_features.registry import (
     EXTRACTORS,
     build_extractor,
     check_choice,
-    hash_file,
+    hash_weights,
 )
 from sfm_features.store import FeatureStore, refuse_collisions
 from sfm_features.types import U8, Bool, Extractor, Features, RunOptions, undo_resize
@@ -36,7 +36,7 @@ class ExtractOptions:
     """How features are extracted."""
 
     extractor: str = "sift"
-    """Method: sift, aliked, disk, xfeat, dedode or keynet."""
+    """Method: sift, evo, sekd, aliked, disk, xfeat, dedode or keynet."""
     max_keypoints: int = 2048
     """Keep the strongest so many of an image."""
     max_size: int = 1600
@@ -139,7 +139,7 @@ def describe(options: ExtractOptions, run: RunOptions) -> dict[str, Any]:
         "max_keypoints": options.max_keypoints,
         "max_size": options.max_size,
         "masks": options.masks is not None,
-        "weights_sha256": hash_file(options.weights),
+        "weights_sha256": hash_weights(options.extractor, options.weights),
         "seed": run.seed,
     }
 

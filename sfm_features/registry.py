@@ -14,6 +14,8 @@ from sfm_features.types import Extractor, Matcher
 
 EXTRACTORS: Mapping[str, str] = {
     "sift": "sfm_features.extractors.sift:Sift",
+    "evo": "sfm_features.extractors.learned:Evo",
+    "sekd": "sfm_features.extractors.learned:Sekd",
     "aliked": "sfm_features.extractors.kornia:Aliked",
     "disk": "sfm_features.extractors.kornia:Disk",
     "xfeat": "sfm_features.extractors.kornia:XFeat",
@@ -72,8 +74,10 @@ def choose_device(device: str) -> str:
     return device
 
 
-def hash_file(path: Path | None) -> str:
-    """Return the SHA-256 of a weights file, or nothing for a method without one."""
+def hash_weights(extractor: str, weights: Path | None) -> str:
+    """Return the SHA-256 of the weights in use, or nothing for a method without."""
+    bundled = Path(__file__).with_name("weights") / f"{extractor}.safetensors"
+    path = weights or (bundled if bundled.is_file() else None)
     if path is None:
         return ""
     if not path.is_file():

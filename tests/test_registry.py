@@ -32,7 +32,7 @@ def test_extractors_take_the_same_keywords(name: str) -> None:
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize("name", sorted(set(EXTRACTORS) - {"sift"}))
+@pytest.mark.parametrize("name", sorted(set(EXTRACTORS) - {"sift", "evo", "sekd"}))
 def test_methods_without_weights_say_where_to_find_them(name: str) -> None:
     with pytest.raises(WeightsError, match=r"--weights.*--download"):
         build_extractor(name, max_keypoints=10, device="cpu")

@@ -59,8 +59,8 @@ def find_bundled(name: str) -> Path:
     path = BUNDLED / f"{name}.safetensors"
     if not path.is_file():
         raise WeightsError(
-            f"{name}: this installation has no weights of it ({path.name} is missing); "
-            "install the package again, or give weights with --weights FILE"
+            f"{name}: this package comes without weights of it; train some with "
+            f"`sfm-features train PHOTOS --output RUN --net {name}`, or give --weights FILE"
         )
     return path
 
