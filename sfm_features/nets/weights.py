@@ -59,8 +59,8 @@ def find_bundled(name: str) -> Path:
     path = BUNDLED / f"{name}.safetensors"
     if not path.is_file():
         raise WeightsError(
-            f"{name}: this package comes without weights of it; train some with "
-            f"`sfm-features train PHOTOS --output RUN --net {name}`, or give --weights FILE"
+            f"{name}: the package has no weights of it yet; give --weights FILE, or "
+            f"train some with `sfm-features train PHOTOS --output RUN --net {name}`"
         )
     return path
 
