@@ -92,7 +92,7 @@ def test_absent_files(path: Path, tmp_path: Path) -> None:
     _refuse(tmp_path, "no such file")
     path.with_suffix(".json").unlink()
     _refuse(path, "its card some.v2.json is not beside it")
-    with pytest.raises(WeightsError, match=r"nonsense: .* no weights of it.*--weights FILE"):
+    with pytest.raises(WeightsError, match=r"nonsense: .*no weights of it.*FILE"):
         find_bundled("nonsense")
 
 
