@@ -9,9 +9,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import tyro
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -19,16 +18,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from sfm_features import __version__, colmap
 from sfm_features import pairs as pairing
 from sfm_features.demo import DemoOptions, run_demo
-from sfm_features.errors import Cancelled, OptionError, SfmError
+from sfm_features.errors import Cancelled, SfmError
 from sfm_features.extract import ExtractOptions, extract
-from sfm_features.images import list_images
 from sfm_features.journal import explain_os_errors, journal_path
 from sfm_features.match import MatchOptions, match
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.store import FeatureStore
 from sfm_features.training.options import AdaptOptions, TrainOptions
 from sfm_features.triangulate import TriangulateOptions, triangulate
-from sfm_features.types import Pair, RunOptions
+from sfm_features.types import RunOptions
 
 logger = logging.getLogger("sfm_features")
 
@@ -55,32 +53,10 @@ def run_extract(
     extract(images, output, options, run)
 
 
-@dataclass(frozen=True)
-class PairOptions:
-    """Which pairs."""
-
-    images: Path | None = None
-    """Folder whose images are paired; needed for gps."""
-    features: Path | None = None
-    """Feature file whose images are paired."""
-    model: Path | None = None
-    """COLMAP model; needed for poses and covisibility."""
-    overlap: int = 10
-    """Images ahead, for sequential."""
-    linear: bool = False
-    """For sequential: leave out the steps 1, 2, 4, 8 ... further ahead."""
-    neighbours: int = 20
-    """Partners of an image, for gps, poses and covisibility."""
-    max_distance: float = float("inf")
-    """Largest distance, in metres for gps, in the model's unit for poses."""
-    max_angle_deg: float = 60.0
-    """Largest angle between two viewing directions, for poses."""
-
-
 def run_pairs(
     output: Path,
-    method: Literal["exhaustive", "sequential", "gps", "poses", "covisibility"],
-    options: PairOptions,
+    method: pairing.PairMethod,
+    options: pairing.PairOptions,
 ) -> None:
     """List which images to match.
 
@@ -90,7 +66,7 @@ def run_pairs(
         output: Text file to write, a pair a line.
         method: Rule that makes the pairs.
     """
-    chosen = _choose_pairs(method, options)
+    chosen = pairing.choose_pairs(method, options)
     with explain_os_errors(output):
         pairing.write_pairs(output, chosen)
     logger.info("%s: %d pairs", output, len(chosen))
@@ -281,40 +257,6 @@ def _interrupt_when_terminated() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _choose_pairs(method: str, options: PairOptions) -> list[Pair]:
-    if method in ("poses", "covisibility"):
-        if options.model is None:
-            raise OptionError(f"--method {method}: needs a --model")
-        model = colmap.read_model(options.model)
-        if method == "covisibility":
-            return pairing.pair_by_covisibility(model, options.neighbours)
-        poses = {name: image.cam_from_world for name, image in model.images.items()}
-        return pairing.pair_by_poses(
-            poses, options.neighbours, options.max_distance, options.max_angle_deg
-        )
-    if method == "gps":
-        if options.images is None:
-            raise OptionError("--method gps: needs --images, whose EXIF tells where")
-        names = list_images(options.images)
-        centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
-        return pairing.pair_by_distance(
-            centres, options.neighbours, options.max_distance
-        )
-    names = _list_names(options)
-    if method == "sequential":
-        return pairing.pair_sequentially(names, options.overlap, not options.linear)
-    return pairing.pair_exhaustively(names)
-
-
-def _list_names(options: PairOptions) -> list[str]:
-    if options.features is not None:
-        with FeatureStore.open(options.features) as store:
-            return store.names()
-    if options.images is not None:
-        return list_images(options.images)
-    raise OptionError("which images? give --features or --images")
 
 
 def _prepare(output: Path, overwrite: bool) -> None:

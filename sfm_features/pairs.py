@@ -9,16 +9,81 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError, PairsError
 from sfm_features.geometry import rotation_angle_deg
+from sfm_features.images import list_images
+from sfm_features.store import FeatureStore
 from sfm_features.types import F64, Model, Pair, Pose
 
 logger = logging.getLogger(__name__)
+
+
+PairMethod: TypeAlias = Literal[
+    "exhaustive", "sequential", "gps", "poses", "covisibility"
+]
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """What to pair, and how far to go."""
+
+    images: Path | None = None
+    """Folder whose images are paired; needed for gps."""
+    features: Path | None = None
+    """Feature file whose images are paired."""
+    model: Path | None = None
+    """COLMAP model; needed for poses and covisibility."""
+    overlap: int = 10
+    """Images ahead, for sequential."""
+    linear: bool = False
+    """For sequential: leave out the steps 1, 2, 4, 8 ... further ahead."""
+    neighbours: int = 20
+    """Partners of an image, for gps, poses and covisibility."""
+    max_distance: float = float("inf")
+    """Largest distance, in metres for gps, in the model's unit for poses."""
+    max_angle_deg: float = 60.0
+    """Largest angle between two viewing directions, for poses."""
+
+
+def choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
+    """List pairs by a rule."""
+    if method in ("poses", "covisibility"):
+        if options.model is None:
+            raise OptionError(f"--method {method}: needs a --model")
+        model = colmap.read_model(options.model)
+        if method == "covisibility":
+            return pair_by_covisibility(model, options.neighbours)
+        poses = {name: image.cam_from_world for name, image in model.images.items()}
+        return pair_by_poses(
+            poses, options.neighbours, options.max_distance, options.max_angle_deg
+        )
+    if method == "gps":
+        if options.images is None:
+            raise OptionError("--method gps: needs --images, whose EXIF tells where")
+        names = list_images(options.images)
+        centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
+        return pair_by_distance(centres, options.neighbours, options.max_distance)
+    names = _list_names(options)
+    if method == "sequential":
+        return pair_sequentially(names, options.overlap, not options.linear)
+    return pair_exhaustively(names)
+
+
+def _list_names(options: PairOptions) -> list[str]:
+    if options.features is not None:
+        with FeatureStore.open(options.features) as store:
+            return store.names()
+    if options.images is not None:
+        return list_images(options.images)
+    raise OptionError("which images? give --features or --images")
 
 
 def pair_exhaustively(names: Iterable[str]) -> list[Pair]:

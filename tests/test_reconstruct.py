@@ -18,6 +18,7 @@ from sfm_features.demo import DemoOptions, run_demo
 from sfm_features.errors import MissingExtra, PairsError, ReconstructionError
 from sfm_features.extract import ExtractOptions
 from sfm_features.match import MatchOptions
+from sfm_features.pairs import PairOptions, choose_pairs
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import read_truth
 from sfm_features.summary import Summary
@@ -74,6 +75,18 @@ def test_running_again_does_nothing_anew_even_elsewhere(
     output.rename(done[0])
     assert again.models == summary.models
     assert read_model_bytes(done[0]) == before
+
+
+def test_pairs_from_the_model(done: tuple[Path, Summary]) -> None:
+    options = PairOptions(model=done[0] / "sparse/0", neighbours=2)
+    for method in ("covisibility", "poses"):
+        chosen = choose_pairs(method, options)
+        assert {name for pair in chosen for name in pair} == {
+            f"view{i:04d}.jpg" for i in range(12)
+        }
+        # Views next to each other on the walk share the most and stand the closest.
+        steps = [abs(int(a[4:8]) - int(b[4:8])) for a, b in chosen]
+        assert sum(step <= 3 for step in steps) > 0.7 * len(steps)
 
 
 def test_same_seed_same_files(
