@@ -22,6 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from pipelines.benchmarks import results
 from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.matching import measure_match, measure_memory
+from pipelines.benchmarks.networks import measure_networks
 from pipelines.benchmarks.reconstruction import measure_reconstruction
 from pipelines.benchmarks.results import Result
 from pipelines.benchmarks.strecha import read_cameras
@@ -30,7 +31,7 @@ from sfm_features.scenes import read_truth, render_town
 
 EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
-NAMES = ("extract", "match", "memory", "town", "images")
+NAMES = ("extract", "match", "memory", "town", "networks", "images")
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -88,6 +89,8 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "match": lambda: measure_match(repeats=args.repeats, seed=args.seed),
         "memory": lambda: measure_memory(seed=args.seed),
         "town": lambda: measure_town(args),
+        # The last: it changes how this process gives memory back.
+        "networks": lambda: measure_networks(threads=2, seed=args.seed),
     }
     chosen = {name: job for name, job in jobs.items() if name in args.only}
     if "images" in args.only:
