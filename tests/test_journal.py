@@ -110,18 +110,17 @@ def test_a_kill_at_any_system_call_leaves_old_or_new(
     assert outcomes == {True, False}
 
 
-def test_a_cut_journal_is_dropped_and_a_whole_one_replayed(tmp_path: Path) -> None:
+def test_a_cut_journal_is_dropped_and_a_whole_one_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "f"
     path.write_bytes(bytes(50))
     file = JournaledFile(path)
     write_at(file, 5, b"hello")
     written: list[bytes] = []
-    original = Path.unlink
-    Path.unlink = lambda self, missing_ok=False: written.append(self.read_bytes())  # type: ignore[method-assign]
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda self: written.append(self.read_bytes()))
         file.commit()
-    finally:
-        Path.unlink = original  # type: ignore[method-assign]
     file.close()
     (journal,) = written
     for length in range(len(journal) + 1):

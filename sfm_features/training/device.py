@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sfm_features.errors import OptionError
+from sfm_features.nets.blocks import has_bf16
 
 
 def choose_device(name: str) -> torch.device:
@@ -21,13 +22,4 @@ def choose_device(name: str) -> torch.device:
 
 def autocast(device: torch.device) -> torch.autocast:
     """Return the context that computes in bfloat16 where the hardware has it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Tell whether bfloat16 is done in hardware; emulated, it is slower than float."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported())
-    return False
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device.type))
