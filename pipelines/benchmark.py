@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.output.mkdir(parents=True, exist_ok=True)
         with logging_redirect_tqdm():
             found = run(args)
-        provenance = results.describe_run(given, args.seed)
+        provenance = results.describe_run("pipelines.benchmark", given, args.seed)
         tables = {n: results.to_markdown(r, provenance) for n, r in found.items()}
         results.write_json(args.output / "results.json", found, provenance)
         text = "\n\n".join(tables.values()) + "\n"

@@ -85,7 +85,9 @@ def test_every_benchmark_has_its_section() -> None:
 
 
 def test_folders_of_this_machine_stay_out(tmp_path: Path) -> None:
-    run = results.describe_run([f"--images=x={tmp_path / 'photos'}", "--seed", "1"], 1)
+    run = results.describe_run(
+        "pipelines.benchmark", [f"--images=x={tmp_path / 'photos'}", "--seed", "1"], 1
+    )
     assert run.command == "python -m pipelines.benchmark --images=x=photos --seed 1"
     assert run.versions["torch"]
 

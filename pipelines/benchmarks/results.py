@@ -61,10 +61,10 @@ class Provenance:
     versions: Mapping[str, str]
 
 
-def describe_run(arguments: Sequence[str], seed: int) -> Provenance:
+def describe_run(module: str, arguments: Sequence[str], seed: int) -> Provenance:
     """Tell the command, the commit, the machine and the libraries."""
     return Provenance(
-        " ".join(["python -m pipelines.benchmark", *map(_hide_folder, arguments)]),
+        " ".join([f"python -m {module}", *map(_hide_folder, arguments)]),
         _describe_commit(),
         seed,
         f"{_name_cpu()}, {os.cpu_count()} cores, {platform.system()}",
@@ -98,11 +98,11 @@ def to_markdown(result: Result, provenance: Provenance) -> str:
     lines += [_to_line(columns), _to_line(["---"] * len(columns))]
     lines += [_to_line([_show(row.get(c)) for c in columns]) for row in result.rows]
     versions = ", ".join(f"{name} {v}" for name, v in provenance.versions.items())
+    machine = provenance.machine + _show_load(result.load)
     lines += [
         "",
         f"`{provenance.command}` at commit {provenance.commit}, seed "
-        f"{provenance.seed}; {provenance.machine}, load {result.load[0]:.1f} before "
-        f"and {result.load[1]:.1f} after; {versions}.",
+        f"{provenance.seed}; {machine}; {versions}.",
     ]
     return "\n".join(lines)
 
@@ -130,6 +130,12 @@ def _show(cell: Cell) -> str:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return "-"
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def _show_load(load: tuple[float, float]) -> str:
+    before, after = load
+    known = not (math.isnan(before) or math.isnan(after))
+    return f", load {before:.1f} before and {after:.1f} after" if known else ""
 
 
 def _without_nan(value: object) -> object:

@@ -46,6 +46,8 @@ class DataOptions:
     """Share of those points that are labelled keypoints; the rest lie anywhere."""
     aligned_share: float = 0.2
     """Share of pairs from fixed cameras, where there are any."""
+    day_to_night_share: float = 0.6
+    """Share of those whose frames are surely one by day and one by night."""
     town_share: float = 0.0
     """Share of pairs from two views of a rendered town."""
     replay_share: float = 0.25
@@ -163,12 +165,22 @@ class PairSource:
         fixed = rng.random() < self.options.aligned_share
         if self.groups and (fixed or not self.loose):
             members = self.groups[rng.integers(len(self.groups))]
-            first, second = rng.choice(members, 2, replace=False)
-            return int(first), int(second)
+            return self._choose_frames(members, rng)
         replay = rng.random() < self.options.replay_share
         choices = self.replayed if self.replayed and replay else self.loose
         chosen = choices[rng.integers(len(choices))]
         return chosen, chosen
+
+    def _choose_frames(
+        self, members: list[int], rng: np.random.Generator
+    ) -> tuple[int, int]:
+        """Choose two frames of one camera, mostly one by day and one by night."""
+        first, second = rng.choice(members, 2, replace=False)
+        photos = self.photos.photos
+        others = [i for i in members if photos[i].by_night != photos[first].by_night]
+        if others and rng.random() < self.options.day_to_night_share:
+            second = others[rng.integers(len(others))]
+        return int(first), int(second)
 
     def _make_view(self, index: int, centre: F64, rng: np.random.Generator) -> _View:
         photo, size_px = self.photos.photos[index], self.options.crop_px

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sfm_features.nets.dense import Dense, DenseNet, sample_descriptors
 from sfm_features.training.device import autocast
@@ -22,6 +23,7 @@ from sfm_features.training.peaks import find_peaks
 from sfm_features.training.photometric import LightRanges, relight
 from sfm_features.training.photos import Photo
 from sfm_features.training.warps import (
+    is_inside,
     pixel_grid,
     sample_affine,
     sample_maps,
@@ -179,7 +181,7 @@ def _compare(
     theirs = sample_descriptors(other[None], around.reshape(1, -1, 2), size)
     theirs = theirs.reshape(*around.shape[:2], -1)
     cosine = (theirs @ ours[:, :, None])[..., 0]
-    distance = (2 - 2 * cosine + 1e-4).clamp(min=1e-4).sqrt()
+    distance = _to_distance(cosine)
     itself = len(offsets) // 2
     matched = distance[:, itself]
     others = torch.cat([distance[:, :itself], distance[:, itself + 1 :]], dim=1)
@@ -187,14 +189,60 @@ def _compare(
 
 
 def map_reliability(dense: Dense, views: Views, stride_px: int, count: int) -> Tensor:
-    """Return the reliability of all pixels (h, w), measured at every second one."""
+    """Return the reliability of all pixels (h, w), measured at every second one.
+
+    As `measure_reliability`, but what surrounds a match is taken where the photo has
+    it: then a neighbourhood is a shift of the whole map, far quicker than look-ups.
+    """
     width, height = views.size
     coarse = ((height + 1) // 2, (width + 1) // 2)
     device = dense.descriptors.device
-    xy = 2 * pixel_grid(coarse, device)[0]
-    r = measure_reliability(dense, views, xy, stride_px, count)
-    fine = pixel_grid((height, width), device) / 2
-    return sample_maps(r.reshape(1, 1, *coarse), fine).reshape(height, width)
+    xy = 2 * pixel_grid(coarse, device)
+    fine = dense.descriptors if dense.fine is None else dense.fine
+    size = (views.images.shape[3], views.images.shape[2])
+    chosen = range(1, min(count + 1, len(views.images))) or range(1)
+    total = torch.zeros(coarse, device=device)
+    seen = torch.zeros_like(total)
+    for maps, step in ((fine, 1), (dense.descriptors, stride_px)):
+        own = _to_map(sample_descriptors(maps[:1], xy, size), coarse)
+        for v in chosen:
+            there = transform(views.view_from_photo[v : v + 1].to(device), xy)
+            other = _to_map(sample_descriptors(maps[v : v + 1], there, size), coarse)
+            known = is_inside(there, size).reshape(coarse)
+            r, inside = _compare_maps(own, other, known, step)
+            total += torch.where(inside, r, 0)
+            seen += inside
+    r = total / seen.clamp(min=1)
+    back = pixel_grid((height, width), device) / 2
+    return sample_maps(r[None, None], back).reshape(height, width)
+
+
+def _to_map(rows: Tensor, size: tuple[int, int]) -> Tensor:
+    """Turn rows (1, h * w, D) into maps (D, h, w)."""
+    return rows[0].T.reshape(-1, *size).contiguous()
+
+
+def _compare_maps(
+    own: Tensor, other: Tensor, known: Tensor, step: int
+) -> tuple[Tensor, Tensor]:
+    """Compare a map (D, h, w) with the 7 x 7 shifts of another, `step` apart."""
+    reach = 3 * step
+    around = functional.pad(other, (reach,) * 4)
+    height, width = own.shape[1:]
+    nearest = torch.full((height, width), -torch.inf, device=own.device)
+    for y in range(0, 2 * reach + 1, step):
+        for x in range(0, 2 * reach + 1, step):
+            if (y, x) != (reach, reach):
+                shifted = around[:, y : y + height, x : x + width]
+                nearest = torch.maximum(nearest, (own * shifted).sum(dim=0))
+    missing = functional.pad((~known).float()[None], (reach,) * 4, value=1.0)
+    inside = functional.max_pool2d(missing, 2 * reach + 1, stride=1)[0] == 0
+    matched = _to_distance((own * other).sum(dim=0))
+    return _to_distance(nearest) / (matched + _FLOOR_R), inside
+
+
+def _to_distance(cosine: Tensor) -> Tensor:
+    return (2 - 2 * cosine + 1e-4).clamp(min=1e-4).sqrt()
 
 
 def label_photo(

@@ -119,8 +119,12 @@ def _make_night(picture: F32, rng: np.random.Generator) -> F32:
         if rng.random() < 0.6:
             size = rng.uniform(0.008, 0.05)
             glare += rng.uniform(0.3, 1.5) / (1 + distance / size**2) ** 1.5
-    dark = picture ** np.float32(rng.uniform(1.0, 1.8))
-    dark = dark * cv2.resize(light.astype(np.float32), (width, height))
+    lit = picture ** np.float32(rng.uniform(1.0, 1.8))
+    if rng.random() < 0.6:
+        lit = lit * (1 - np.float32(rng.uniform(0.8, 1.0)) * _find_sky(picture))
+    dark = lit * cv2.resize(light.astype(np.float32), (width, height))
+    if rng.random() < 0.5:
+        dark = dark + _light_windows(picture, rng)
     exposure = rng.uniform(0.25, 0.9) / max(
         float(np.quantile(dark[::4, ::4], 0.97)), 1e-3
     )
@@ -129,6 +133,33 @@ def _make_night(picture: F32, rng: np.random.Generator) -> F32:
     bright = np.maximum(dark - np.float32(0.8), 0)
     bloom = cv2.GaussianBlur(bright, (0, 0), float(rng.uniform(2, 8)))
     return np.asarray(dark + np.float32(rng.uniform(0.5, 2)) * bloom, np.float32)
+
+
+def _find_sky(picture: F32) -> F32:
+    """Find large areas that are bright and plain (H, W), from 0 to 1."""
+    height, width = picture.shape
+    quarter = (width // 4 or 1, height // 4 or 1)
+    small = cv2.resize(picture, quarter, interpolation=cv2.INTER_AREA)
+    mean = cv2.blur(small, (5, 5))
+    variance = cv2.blur(small * small, (5, 5)) - mean * mean
+    plain = ((mean > 0.5) & (variance < 0.04**2)).astype(np.float32)
+    large = plain * (cv2.blur(plain, (17, 17)) > 0.4)
+    # Plain areas end a little before the skyline, so they are widened up to it.
+    grown = cv2.GaussianBlur(cv2.dilate(large, np.ones((5, 5), np.uint8)), (5, 5), 1.0)
+    bright = ((picture - 0.4) / 0.15).clip(0, 1)
+    return np.asarray(cv2.resize(grown, (width, height)) * bright, np.float32)
+
+
+def _light_windows(picture: F32, rng: np.random.Generator) -> F32:
+    """Let here and there shine what is darker than around it, as windows do."""
+    height, width = picture.shape
+    size_px = int(rng.integers(7, 32))
+    hollow = cv2.blur(picture, (size_px, size_px)) - picture - np.float32(0.05)
+    cells = (max(height // 24, 2), max(width // 24, 2))
+    lit = (rng.random(cells) < rng.uniform(0.1, 0.6)) * rng.random(cells)
+    lamps = cv2.resize(lit.astype(np.float32), (width, height))
+    gain = np.float32(rng.uniform(1, 6))
+    return np.asarray((gain * np.maximum(hollow, 0)).clip(0, 1) * lamps, np.float32)
 
 
 def _small_grid(shape: tuple[int, ...]) -> tuple[F32, F32]:

@@ -43,6 +43,11 @@ class Photo:
         return self.grey.shape[1], self.grey.shape[0]
 
     @property
+    def by_night(self) -> bool:
+        """Whether this is a fixed camera's frame that its name says is of the night."""
+        return bool(self.group) and Path(self.name).name.lower().startswith("night_")
+
+    @property
     def full_from_chroma(self) -> F64:
         """Return the matrix (3, 3) from pixels of the chroma to those of the grey."""
         scale = np.divide(self.grey.shape[::-1], self.chroma.shape[1::-1])

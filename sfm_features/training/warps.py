@@ -25,7 +25,7 @@ from sfm_features.types import F64, U8, Bool
 class WarpRanges:
     """How far random homographies go; sigmas are of normal distributions."""
 
-    scale: tuple[float, float] = (0.7, 1.5)
+    scale: tuple[float, float] = (0.6, 1.6)
     """Smallest and largest enlargement."""
     rotation_sigma_deg: float = 25.0
     """Spread of the rotation."""

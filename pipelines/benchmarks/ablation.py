@@ -1,0 +1,183 @@
+"""What each part of the method brings: the same short training, without it.
+
+Every run has the same photos, steps and held-back photos; only the seed, which draws
+the first weights and all batches, and the part left out differ. Finished runs are kept
+in the output folder and not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from tqdm import tqdm
+
+from pipelines.benchmarks.results import Cell, Result, Row
+from sfm_features.training.options import TrainOptions
+from sfm_features.types import RunOptions
+
+PARTS: Mapping[str, Mapping[str, Any]] = {
+    "full": {},
+    "without affine adaption": {"affine_adaption": False},
+    "without detector repeatability": {"detector_repeatability": False},
+    "without descriptor repeatability": {"descriptor_repeatability": False},
+    "without descriptor distinctness": {"descriptor_distinctness": False},
+}
+"""SEKD as published, and without each part of it, on its own network."""
+
+_SOFTMAX = {"descriptor_loss": "softmax", "first_labels": "corners"}
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "alternating, triplet, random points first": {},
+    "alternating, triplet, corners first": {"first_labels": "corners"},
+    "alternating, softmax, corners first": _SOFTMAX,
+    "joint, softmax, corners first": _SOFTMAX | {"recipe": "joint"},
+    "joint, softmax, corners only": _SOFTMAX | {"recipe": "joint", "rounds": 1},
+}
+"""From SEKD's recipe to the one that our own network is trained with."""
+
+SHOWN = (
+    "matching_score",
+    "night_matching_score",
+    "repeatability",
+    "night_repeatability",
+    "homography",
+    "night_homography",
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the runs are."""
+
+    steps: int = 600
+    rounds: int = 3
+    batch: int = 4
+    crop_px: int = 128
+    max_side: int = 256
+    label_photos: int = 48
+    views: int = 4
+    validation_photos: int = 24
+
+    def make_options(
+        self, net: str, folders: Sequence[Path], changed: Mapping[str, Any]
+    ) -> TrainOptions:
+        """Return the options of a run: SEKD's own recipe, with something changed."""
+        rounds = changed.get("rounds", self.rounds)
+        sekd: dict[str, Any] = {
+            "recipe": "alternating",
+            "descriptor_loss": "triplet",
+            "first_labels": "random",
+        }
+        # A measurement at the end of each round, whatever the number of rounds.
+        own = vars(self) | {"validations": self.rounds, "rounds": rounds}
+        return TrainOptions(
+            net=net, more_photos=tuple(folders[1:]), **(own | sekd | dict(changed))
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run."""
+
+    name: str
+    folders: tuple[Path, ...]
+    output: Path
+    options: TrainOptions
+    seed: int
+
+
+def measure_ablation(
+    title: str,
+    net: str,
+    variants: Mapping[str, Mapping[str, Any]],
+    folders: Sequence[Path],
+    output: Path,
+    scale: Scale = Scale(),
+    seeds: Sequence[int] = (0, 1, 2),
+    processes: int = 2,
+) -> tuple[Result, Result]:
+    """Train every variant with every seed; return its table, and the first by round."""
+    jobs = [
+        Job(
+            name,
+            tuple(folders),
+            output / net / name.replace(", ", "-").replace(" ", "-") / str(seed),
+            scale.make_options(net, folders, changed),
+            seed,
+        )
+        for seed in seeds
+        for name, changed in variants.items()
+    ]
+    found = _run_all(jobs, processes)
+    ends = {name: [found[name, seed][-1] for seed in seeds] for name in variants}
+    rows = [{"variant": name} | _summarise(ends[name]) for name in variants]
+    details = {f"{name}, seed {seed}": found[name, seed] for name, seed in found}
+    note = f"{scale.steps} steps of {scale.batch} pairs of {scale.crop_px} px"
+    table = Result(f"{title}: {note}, {len(seeds)} seeds", rows, details=details)
+    return table, _by_round(title, next(iter(variants)), found, seeds)
+
+
+def _by_round(
+    title: str,
+    name: str,
+    found: Mapping[tuple[str, int], list[dict[str, float]]],
+    seeds: Sequence[int],
+) -> Result:
+    measured = zip(*(found[name, seed] for seed in seeds), strict=True)
+    rows: list[Row] = []
+    for i, records in enumerate(measured):
+        first: dict[str, Cell] = {"after round": i - 1 if i else "(before)"}
+        rows.append(first | _summarise(list(records)))
+    return Result(f"{title}: `{name}` by round", rows)
+
+
+def _summarise(records: Sequence[Mapping[str, float]]) -> dict[str, Cell]:
+    """Show mean and standard deviation over the seeds."""
+    cells: dict[str, Cell] = {}
+    for key in SHOWN:
+        values = [record[key] for record in records]
+        spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+        cells[key.replace("_", " ")] = f"{mean(values):.3f}{spread}"
+    return cells
+
+
+def _run_all(
+    jobs: Sequence[Job], processes: int
+) -> dict[tuple[str, int], list[dict[str, float]]]:
+    """Run jobs side by side, each with its share of the cores."""
+    # Read by the libraries of the new processes, when they load.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+    os.environ["TQDM_DISABLE"] = "1"
+    found = {}
+    with (
+        ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
+        tqdm(total=len(jobs), desc="ablation", unit="run") as bar,
+    ):
+        running = {pool.submit(train_one, job): job for job in jobs}
+        for done in as_completed(running):
+            job = running[done]
+            found[job.name, job.seed] = done.result()
+            bar.update()
+    return found
+
+
+def train_one(job: Job) -> list[dict[str, float]]:
+    """Train, or go on with a run that was stopped; return what it measured in turn."""
+    result = job.output / "measured.json"
+    if not result.exists():
+        from sfm_features.training.train import train
+
+        train(job.folders[0], job.output, job.options, RunOptions(seed=job.seed))
+        log = (job.output / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [r for r in map(json.loads, log) if "validation" in r]
+        kept = [{key: record[key] for key in SHOWN} for record in records]
+        result.write_text(json.dumps(kept), encoding="utf-8")
+    measured: list[dict[str, float]] = json.loads(result.read_text(encoding="utf-8"))
+    return measured
