@@ -3,6 +3,7 @@
 $ python -m pipelines.benchmark --output bench-output
 $ python -m pipelines.benchmark --only extract match --write docs/benchmarks.md
 $ python -m pipelines.benchmark --only images --images castle=photos/castle
+$ python -m pipelines.benchmark --only adapt --sequences hpatches
 
 Let the machine do nothing else meanwhile.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pipelines.benchmarks import results
+from pipelines.benchmarks.adapting import measure_adapting
 from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.networks import measure_networks
@@ -32,6 +34,7 @@ from sfm_features.scenes import read_truth, render_town
 EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
 NAMES = ("extract", "match", "memory", "town", "networks", "images")
+ON_REQUEST = ("adapt",)
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,9 +46,11 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--output", type=Path, default=Path("bench-output"), help="folder to write")
-    add("--only", nargs="+", choices=NAMES, default=NAMES, help="which to run")
+    add("--only", nargs="+", choices=NAMES + ON_REQUEST, default=NAMES)
     add("--repeats", type=int, default=3, help="rounds of extract and match")
     add("--seed", type=int, default=0)
+    add("--minutes", type=float, default=10.0, help="how long `adapt` trains")
+    add("--sequences", type=Path, help="planar scenes for `adapt`, as HPatches has")
     add("--write", type=Path, help="document whose marked sections are filled")
     add("--images", metavar="NAME=FOLDER", nargs="+", type=_split_name, default=[])
     add(
@@ -89,6 +94,9 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "match": lambda: measure_match(repeats=args.repeats, seed=args.seed),
         "memory": lambda: measure_memory(seed=args.seed),
         "town": lambda: measure_town(args),
+        "adapt": lambda: measure_adapting(
+            args.output, args.sequences, args.minutes, args.seed
+        ),
         # The last: it changes how this process gives memory back.
         "networks": lambda: measure_networks(threads=2, seed=args.seed),
     }

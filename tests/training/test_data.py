@@ -13,6 +13,8 @@ from training_kit import make_photo, write_photos
 
 from sfm_features.errors import InputError
 from sfm_features.geometry import warp_points
+from sfm_features.images import decode
+from sfm_features.nets.grey import grey_from_rgb
 from sfm_features.training.data import (
     IGNORED,
     KEYPOINT,
@@ -22,7 +24,7 @@ from sfm_features.training.data import (
 )
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import Photo, PhotoSet, hold_back, load_photos
-from sfm_features.training.warps import sample_maps
+from sfm_features.training.warps import WarpRanges, sample_maps
 
 PLAIN = LightRanges(0, 0, 0, 0, 0, 0, 0, 0, 0)
 SMALL = DataOptions(batch=2, crop_px=96, points=64, light=PLAIN)
@@ -72,7 +74,9 @@ def test_labels_land_on_what_they_label() -> None:
         )
     grey = (30 + 200 * spots / spots.max()).astype(np.uint8)
     photo = Photo("dots", grey, np.full((75, 100, 2), 128, np.uint8))
-    source = PairSource(PhotoSet([photo]), {0: xy.astype(np.float32)}, SMALL, 0)
+    # Much smaller, a dot would be less than a pixel, and grey.
+    options = replace(SMALL, warps=WarpRanges(scale=(0.8, 1.6)))
+    source = PairSource(PhotoSet([photo]), {0: xy.astype(np.float32)}, options, 0)
     marked = []
     for k in range(5):
         batch = source.make_batch(k)
@@ -118,6 +122,18 @@ def test_frames_of_a_camera_are_paired(tmp_path: Path) -> None:
     assert all(" + " in name for name in names)
 
 
+def test_day_is_paired_with_night(tmp_path: Path) -> None:
+    photos = load_photos([write_photos(tmp_path, count=2, frames=6)])
+    assert sum(photo.by_night for photo in photos.photos) == 3
+    labels = {
+        i: np.random.default_rng(0).uniform(9, 130, (50, 2)).astype(np.float32)
+        for i in range(len(photos))
+    }
+    options = replace(SMALL, batch=8, aligned_share=1.0, day_to_night_share=1.0)
+    names = PairSource(photos, labels, options).make_batch(0).names
+    assert all("day_" in name and "night_" in name for name in names)
+
+
 def test_hostile_folders(tmp_path: Path) -> None:
     write_photos(tmp_path, count=3)
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
@@ -156,6 +172,15 @@ def test_held_back_photos_are_not_trained_on() -> None:
     labels = {i: np.full((4, 2), 60, np.float32) for i in range(10)}
     source = PairSource(photos, labels, SMALL, excluded=held)
     assert not set(source.loose) & set(held)
+
+
+def test_photos_are_as_grey_as_the_images_of_extract(tmp_path: Path) -> None:
+    """What a network learned from must look like what it is shown later."""
+    write_photos(tmp_path, count=4)
+    for photo in load_photos([tmp_path], max_side=0).photos:
+        shown = grey_from_rgb(decode(tmp_path / photo.name).rgb)
+        difference = np.abs(photo.grey.astype(int) - shown.astype(int))
+        assert difference.max() <= 1
 
 
 def test_chroma_is_aligned_with_grey() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,25 @@ def test_distinct_places_are_reliable(distinct_left: bool) -> None:
     better, worse = (left, right) if distinct_left else (right, left)
     assert better > 2 * worse
     assert worse < 1
+
+
+def test_a_map_of_reliability_says_what_its_points_say() -> None:
+    """Without a warp the two neighbourhoods are the same."""
+    views = made.make_views([make_photo((256, 192))] * 2, 1, np.random.default_rng(0))
+    views = made.Views(
+        views.images.repeat(2, 1, 1, 1),
+        views.view_from_photo.repeat(2, 1, 1),
+        (256, 192),
+    )
+    dense = make_dense(views, True)
+    torch.manual_seed(0)
+    noise = 0.3 * torch.randn(dense.descriptors.shape)
+    dense = replace(dense, descriptors=dense.descriptors + noise)
+    xy = torch.tensor([[40.0, 40.0], [90.0, 60.0], [128.0, 96.0], [200.0, 150.0]])
+    points = made.measure_reliability(dense, views, xy, 4, 1)
+    whole = made.map_reliability(dense, views, 4, 1)
+    x, y = xy.long().T
+    torch.testing.assert_close(whole[y, x], points, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,32 @@ def train(photos, output, recipe="joint", on_step=None, **changes) -> Outcome:
     return trainer.run()
 
 
+KILLED_WRITING = """
+import os, signal, sys
+sys.path[:0] = {path!r}
+import torch
+from test_loop import train
+save, replace, written = torch.save, os.replace, []
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+def save_and_die(values, path):
+    save(values, path)
+    written.append(path)
+    if len(written) == {count} and {moment!r} == "half written":
+        os.truncate(path, os.path.getsize(path) // 2)
+        die()
+def replace_and_die(source, target):
+    is_it = str(target).endswith(".pt") and len(written) == {count}
+    if is_it and {moment!r} == "not renamed":
+        die()
+    replace(source, target)
+    if is_it and {moment!r} == "older ones left":
+        die()
+torch.save, os.replace = save_and_die, replace_and_die
+train({photos!r}, {output!r})
+"""
+
+
 def weights_of(outcome: Outcome) -> dict[str, torch.Tensor]:
     return dict(outcome.net.state_dict())
 
@@ -80,6 +106,24 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, recipe: str) ->
     lines = (output / "log.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("moment", ["half written", "not renamed", "older ones left"])
+def test_a_kill_while_a_checkpoint_is_written(tmp_path: Path, moment: str) -> None:
+    photos = write_photos(tmp_path / "photos")
+    whole = weights_of(train(photos, tmp_path / "whole"))
+    for count in (1, 3):
+        output = tmp_path / f"killed-{count}"
+        code = KILLED_WRITING.format(
+            path=sys.path, count=count, moment=moment, photos=str(photos),
+            output=str(output),
+        )  # fmt: skip
+        killed = subprocess.run([sys.executable, "-c", code], capture_output=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        again = weights_of(train(photos, output))
+        for name, value in whole.items():
+            assert torch.equal(value, again[name]), name
+        assert not list((output / "checkpoints").glob("*.part"))
 
 
 def test_training_changes_weights_and_repeats_itself(tmp_path: Path) -> None:

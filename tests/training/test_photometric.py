@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from training_kit import make_photo
 
+from sfm_features.training import photometric
 from sfm_features.training.photometric import LightRanges, cast_colour, relight
 
 
@@ -59,3 +60,22 @@ def test_a_cast_changes_coloured_things_only() -> None:
     cast = cast_colour(grey, chroma, np.random.default_rng(0))
     assert (cast[:, :4] == 100).all()
     assert (cast[:, 4:] != 100).all()
+
+
+def test_by_night_the_sky_is_found_and_windows_shine() -> None:
+    street = make_photo((256, 128)).grey.astype(np.float32) / 255 * 0.4
+    sky = np.full((128, 256), 0.8, np.float32)
+    picture = np.vstack([sky, street])
+    found = photometric._find_sky(picture)
+    assert found[20:100, 20:236].min() > 0.9
+    assert found[140:].max() < 0.1
+    wall = np.full((128, 128), 0.6, np.float32)
+    wall[60:68, 60:68] = 0.1
+    shining = [
+        photometric._light_windows(wall, np.random.default_rng(seed))
+        for seed in range(20)
+    ]
+    inside = [light[60:68, 60:68].max() for light in shining]
+    assert max(inside) > 0.3
+    assert min(inside) == 0  # nobody is at home everywhere
+    assert max(light[100:].max() for light in shining) < 0.01
