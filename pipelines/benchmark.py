@@ -29,11 +29,12 @@ from pipelines.benchmarks.reconstruction import measure_reconstruction
 from pipelines.benchmarks.results import Result
 from pipelines.benchmarks.strecha import read_cameras
 from sfm_features.errors import InputError, SfmError
+from sfm_features.extract import ExtractOptions
 from sfm_features.scenes import read_truth, render_town
 
 EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
-NAMES = ("extract", "match", "memory", "town", "networks", "images")
+NAMES = ("extract", "extract-evo", "match", "memory", "town", "networks", "images")
 ON_REQUEST = ("adapt",)
 
 
@@ -75,6 +76,13 @@ def measure_town(args: argparse.Namespace) -> Result:
     )
 
 
+def _measure_extract(args: argparse.Namespace, extractor: str) -> Result:
+    town = args.output / f"town-{EXTRACT_VIEWS}"
+    render_town(town, EXTRACT_VIEWS, seed=args.seed)
+    options = ExtractOptions(extractor=extractor)
+    return measure_extract(town / "images", args.repeats, options)
+
+
 def measure_images(args: argparse.Namespace, name: str, folder: Path) -> Result:
     """Reconstruct a folder of photographs, with its known cameras if there are any."""
     cameras = dict(args.strecha_cameras).get(name)
@@ -86,11 +94,9 @@ def measure_images(args: argparse.Namespace, name: str, folder: Path) -> Result:
 
 def run(args: argparse.Namespace) -> dict[str, Result]:
     """Run the benchmarks asked for, one after the other."""
-    town = args.output / f"town-{EXTRACT_VIEWS}"
-    if "extract" in args.only:
-        render_town(town, EXTRACT_VIEWS, seed=args.seed)
     jobs: dict[str, Callable[[], Result]] = {
-        "extract": lambda: measure_extract(town / "images", args.repeats),
+        "extract": partial(_measure_extract, args, "sift"),
+        "extract-evo": partial(_measure_extract, args, "evo"),
         "match": lambda: measure_match(repeats=args.repeats, seed=args.seed),
         "memory": lambda: measure_memory(seed=args.seed),
         "town": lambda: measure_town(args),

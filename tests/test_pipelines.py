@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import benchmark
+from pipelines import benchmark, bundle
 from pipelines.benchmarks import results
 from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.matching import measure_match, measure_memory
@@ -18,6 +18,7 @@ from pipelines.benchmarks.results import Check, Provenance, Result
 from pipelines.benchmarks.strecha import read_cameras
 from sfm_features.errors import InputError
 from sfm_features.extract import ExtractOptions
+from sfm_features.nets.weights import Card, build_net, read_card, save_weights
 
 RUN = Provenance("python -m x", "abc", 3, "a CPU, 2 cores", {"python": "3.11"})
 
@@ -122,3 +123,16 @@ def test_the_command_runs_what_is_asked_for(
     assert json.loads((output / "results.json").read_text())["results"]["match"]
     assert benchmark.main(["--only", "images", "--output", str(output)]) == 2
     assert "--images NAME=FOLDER" in capsys.readouterr().err
+
+
+def test_bundle_keeps_the_weights_and_adds_to_the_card(tmp_path: Path) -> None:
+    run, package = tmp_path / "run/weights.safetensors", tmp_path / "package"
+    run.parent.mkdir()
+    save_weights(build_net("evo"), run, Card("", data="9 photos", metrics={"a": 1.0}))
+    arguments = [str(run), "evo", "--folder", str(package), "--commit", "abc"]
+    assert bundle.main([*arguments, "--figure", "castle AUC@5=0.9"]) == 0
+    assert (package / "evo.safetensors").read_bytes() == run.read_bytes()
+    card = read_card(package / "evo.safetensors")
+    assert (card.data, card.commit) == ("9 photos", "abc")
+    assert card.metrics == {"a": 1.0, "castle AUC@5": 0.9}
+    assert bundle.main([str(run), "sekd", "--folder", str(package)]) == 2

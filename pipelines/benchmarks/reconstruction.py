@@ -45,7 +45,8 @@ def measure_reconstruction(
     """Reconstruct a folder with `reconstruct` and with pycolmap, all at defaults."""
     runs = {
         "plain pycolmap": run_plain(images, output / "plain"),
-        "reconstruct": run_ours(images, output / "ours", seed),
+        "reconstruct": run_ours(images, output / "evo", "evo", seed),
+        "reconstruct with sift": run_ours(images, output / "sift", "sift", seed),
     }
     total = len(list_images(images))
     base = runs["plain pycolmap"].seconds
@@ -55,10 +56,10 @@ def measure_reconstruction(
     return Result(title, rows, [], {"ratio": ratio, "stages_s": stages})
 
 
-def run_ours(images: Path, output: Path, seed: int = 0) -> _Finished:
-    """Run the command `sfm-features reconstruct` with `sift`, from nothing."""
+def run_ours(images: Path, output: Path, extractor: str, seed: int = 0) -> _Finished:
+    """Run the command `sfm-features reconstruct` from nothing."""
     arguments = ["reconstruct", str(images), "--output", str(output)]
-    arguments += ["--extractor", "sift", "--seed", str(seed)]
+    arguments += ["--extractor", extractor, "--seed", str(seed)]
     seconds, _ = _run([sys.executable, "-c", _OURS, *arguments], output)
     summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
     models = list_models(output / "sparse")
