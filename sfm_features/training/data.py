@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -56,6 +56,12 @@ class DataOptions:
     """Geometric changes."""
     light: LightRanges = LightRanges()
     """Photometric changes."""
+
+    def soften(self, hardness: float) -> DataOptions:
+        """Return the same with fewer nights and fixed cameras; 1 changes nothing."""
+        light = replace(self.light, night_share=hardness * self.light.night_share)
+        aligned_share = hardness * self.aligned_share
+        return replace(self, aligned_share=aligned_share, light=light)
 
 
 @dataclass(frozen=True)

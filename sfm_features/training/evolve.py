@@ -45,6 +45,8 @@ class Stage:
     keep_older_labels: bool = False
     decay_within: bool = False
     """Whether the learning rate falls within the stage, not over all of them."""
+    hardness: float = 1.0
+    """Share of the nights and fixed cameras asked for that this stage gets."""
 
 
 def plan_stages(
@@ -60,7 +62,10 @@ def plan_stages(
 
 
 def _plan_joint(rounds: int, switches: Switches, first: LabelKind) -> list[Stage]:
-    """Update everything at once; each round is taught by the network it starts with."""
+    """Update everything at once; each round is taught by the network it starts with.
+
+    From scratch the first rounds get few nights: what is too hard only slows them.
+    """
     later: LabelKind = "product" if switches.reliability else "detector"
     return [
         Stage(
@@ -69,6 +74,7 @@ def _plan_joint(rounds: int, switches: Switches, first: LabelKind) -> list[Stage
             start=i / rounds,
             end=(i + 1) / rounds,
             keep_older_labels=True,
+            hardness=(i + 1) / rounds if first != later else 1.0,
         )
         for i in range(rounds)
     ]

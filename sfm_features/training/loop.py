@@ -168,7 +168,7 @@ class Trainer:
         self.source = PairSource(
             self.photos,
             labels,
-            self.settings.data,
+            self.settings.data.soften(stage.hardness),
             self.seed,
             self.town,
             self.held_back,

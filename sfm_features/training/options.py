@@ -34,14 +34,15 @@ class TrainOptions:
     """Side of a crop, a multiple of 32."""
     points: int = 256
     """Corresponding points of a pair that descriptors learn from."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     """Highest learning rate."""
     descriptor_loss: DescriptorLoss = "softmax"
     """Dual softmax with a learned temperature, or hardest triplet."""
     aligned_share: float = 0.2
-    """Share of pairs from fixed cameras: subfolders of day_* and night_* frames."""
+    """Share of pairs from fixed cameras: subfolders of day_* and night_* frames; less
+    in the first rounds."""
     night_share: float = 0.25
-    """Share of crops that are turned into night."""
+    """Share of crops that are turned into night; less in the first rounds."""
     town_views: int = 0
     """Views of a rendered town to train on, by day and by night; 0 = none."""
     town_share: float = 0.1

@@ -215,6 +215,12 @@ def test_plans() -> None:
     ]
     assert [s.detector for s in stages] == [False, True, False, True]
     assert all(s.fresh_optimizer for s in stages)
+    joint = plan_stages("joint", 4)
+    assert [s.hardness for s in joint] == [0.25, 0.5, 0.75, 1.0]
+    light = DataOptions(aligned_share=0.2).soften(joint[0].hardness)
+    assert (light.aligned_share, light.light.night_share) == (0.05, 0.0625)
+    adapting = plan_stages("joint", 2, first="product")
+    assert [s.hardness for s in adapting] == [1.0, 1.0]
     blind = plan_stages("alternating", 1, Switches(reliability=False))
     assert [s.labels for s in blind] == ["corners", "detector"]
 
