@@ -55,7 +55,8 @@ def decode(
     peaks = find_peaks(log_p, options)
     found = []
     for i in range(len(log_p)):
-        xy, scores = _choose_best(log_p[i, 0], peaks[i, 0], options.max_keypoints)
+        pixels, scores = _choose_best(log_p[i, 0], peaks[i, 0], options.max_keypoints)
+        xy = _place(net, dense, i, log_p[i, 0], pixels)
         maps = dense.descriptors[i : i + 1]
         descriptors = sample_bilinear(maps, xy[None], padded_size)[0]
         found.append(_pack(xy, descriptors, scores, image_size))
@@ -133,7 +134,7 @@ def _run_maximum(x: Tensor, count: int, dim: int) -> Tensor:
 
 
 def _choose_best(log_p: Tensor, peaks: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return xy (N, 2) and scores (N,) of the highest peaks of (H, W), best first."""
+    """Return pixels (N, 2), scores (N,) of the highest peaks of (H, W), best first."""
     index = peaks.flatten().nonzero()[:, 0]
     values = log_p.flatten()[index] if log_p.is_contiguous() else log_p[peaks]
     if len(values) > most:
@@ -143,8 +144,18 @@ def _choose_best(log_p: Tensor, peaks: Tensor, most: int) -> tuple[Tensor, Tenso
     order = values.argsort(descending=True, stable=True)[:most]
     index, values = index[order], values[order]
     width = log_p.shape[1]
-    xy = fit_peaks(log_p, index % width, index // width)
-    return xy, values.exp()
+    return torch.stack((index % width, index // width), dim=1), values.exp()
+
+
+def _place(
+    net: DenseNet, dense: Dense, image: int, log_p: Tensor, pixels: Tensor
+) -> Tensor:
+    """Say where between the pixels (N, 2) the peaks are, and never outside."""
+    if dense.grey is None:
+        return fit_peaks(log_p, pixels[:, 0], pixels[:, 1])
+    xy = net.refine(dense.grey[image : image + 1], pixels[None].float())[0]
+    last = torch.tensor(log_p.shape[::-1], device=xy.device) - 1
+    return torch.minimum(xy.clamp(min=0), last)
 
 
 def _pack(

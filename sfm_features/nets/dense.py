@@ -30,12 +30,14 @@ class Dense:
     """Maps of a batch: logits (B, 1, H, W) f32 of the detector, in every pixel.
 
     descriptors (B, D, h, w) are not of unit length yet; fine (B, F, H, W) are features
-    in every pixel, of networks that have them.
+    in every pixel, of networks that have them; grey (B, 1, H, W) is what they were made
+    from, of networks that refine keypoints.
     """
 
     logits: Tensor
     descriptors: Tensor
     fine: Tensor | None = None
+    grey: Tensor | None = None
 
 
 class DenseNet(nn.Module, ABC):
@@ -47,12 +49,18 @@ class DenseNet(nn.Module, ABC):
     descriptor_stride: ClassVar[int]
     head: ClassVar[Head]
     """cell: softmax over cells and their dustbin; pixel: sigmoid."""
+    refines: ClassVar[bool] = False
+    """Whether it has a say in where exactly a peak is."""
     config: Mapping[str, bool] = MappingProxyType({})
     """What this network was built with, for its card."""
 
     @abstractmethod
     def forward(self, grey: Tensor) -> Dense:
         """Run on grey (B, 1, H, W) in [0, 1]."""
+
+    def refine(self, grey: Tensor, pixels: Tensor) -> Tensor:
+        """Return the exact places (B, N, 2) of peaks at pixels (B, N, 2)."""
+        raise NotImplementedError
 
     def probability(self, logits: Tensor) -> Tensor:
         """Turn logits (B, 1, H, W) into the probability of a keypoint at each pixel."""

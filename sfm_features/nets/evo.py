@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from sfm_features.nets.blocks import ConvNorm
 from sfm_features.nets.dense import Dense, DenseNet
+from sfm_features.nets.refine import Refiner
 
 _LEAST_VARIANCE = 1e-4
 """Added to an image's variance, so that the noise of an empty wall stays small."""
@@ -29,6 +30,7 @@ class EvoNet(DenseNet):
     descriptor_dim = 64
     descriptor_stride = 4
     head = "cell"
+    refines = True
 
     def __init__(self, standardise: bool = True) -> None:
         super().__init__()
@@ -45,6 +47,7 @@ class EvoNet(DenseNet):
         self.descriptor = nn.Conv2d(64, 64, 1)
         self.up2 = UpStep(64, 16, 16)
         self.detector = nn.Conv2d(16, 4, 1)
+        self.refiner = Refiner()
 
     def forward(self, grey: Tensor) -> Dense:
         x2 = self.down2(self._prepare(grey))
@@ -54,7 +57,11 @@ class EvoNet(DenseNet):
         y16 = self.up16(self.down32(x16), x16)
         y4 = self.up4(self.up8(y16, x8), x4)
         logits = _unfold_pixels(self.detector(self.up2(y4, x2)).float())
-        return Dense(logits, self.descriptor(y4))
+        return Dense(logits, self.descriptor(y4), grey=grey)
+
+    def refine(self, grey: Tensor, pixels: Tensor) -> Tensor:
+        """Return the exact places (B, N, 2) of peaks at pixels (B, N, 2)."""
+        return pixels + self.refiner(grey.float(), pixels)
 
     def _prepare(self, grey: Tensor) -> Tensor:
         """Standardise and fold 2 x 2 pixels into channels: (B, 4, H / 2, W / 2)."""

@@ -27,6 +27,8 @@ from sfm_features.types import F32, F64, U8, Bool
 
 IGNORED, EMPTY, KEYPOINT = -1, 0, 1
 """What the detector is told about a pixel."""
+SPREAD_PX = 0.6
+"""Standard deviation of the hill that a keypoint is drawn as."""
 
 Labels: TypeAlias = Mapping[int, F32]
 """Keypoints (K, 2) of each labelled photo, by its number, strongest first."""
@@ -69,12 +71,14 @@ class Batch:
     """B pairs; the 2 B images are all first ones, then all second ones.
 
     images (2 B, 1, S, S) u8; targets (2 B, S, S) i8 of IGNORED, EMPTY or KEYPOINT;
+    heat (2 B, S, S) f16, each keypoint spread around its place between the pixels;
     xy (2, B, N, 2) are corresponding points, used (B, N) where there are any;
     b_from_a (B, 3, 3), nan where no homography relates the pair.
     """
 
     images: Tensor
     targets: Tensor
+    heat: Tensor
     xy: Tensor
     used: Tensor
     b_from_a: Tensor
@@ -85,6 +89,7 @@ class Batch:
         return Batch(
             self.images.to(device, non_blocking=True),
             self.targets.to(device, non_blocking=True),
+            self.heat.to(device, non_blocking=True),
             self.xy.to(device, non_blocking=True),
             self.used.to(device, non_blocking=True),
             self.b_from_a.to(device, non_blocking=True),
@@ -98,6 +103,7 @@ class _View:
 
     image: U8
     target: np.ndarray
+    heat: np.ndarray
     crop_from_photo: F64
     keypoints: F64
     seen: Bool
@@ -139,6 +145,7 @@ class PairSource:
         return Batch(
             torch.from_numpy(np.stack([view.image for view in views])[:, None]),
             torch.from_numpy(np.stack([view.target for view in views])),
+            torch.from_numpy(np.stack([view.heat for view in views])),
             torch.from_numpy(np.stack(xy, axis=1).astype(np.float32)),
             torch.from_numpy(np.stack(used)),
             torch.from_numpy(np.stack(warps).astype(np.float32)),
@@ -199,7 +206,8 @@ class PairSource:
         seen = inside.copy()
         columns, rows = np.rint(xy[inside]).astype(np.int64).T
         seen[inside] = visible[rows, columns]
-        return _View(image, target, warp, xy, seen)
+        heat = draw_heat(xy[seen], size_px)
+        return _View(image, target, heat, warp, xy, seen)
 
     def _choose_points(
         self, a: _View, b: _View, b_from_a: F64, rng: np.random.Generator
@@ -267,6 +275,28 @@ def draw_target(xy: F64, shown: Bool, visible: Bool) -> np.ndarray:
     columns, rows = np.rint(xy).astype(np.int64).T
     target[rows, columns] = np.where(visible[rows, columns], KEYPOINT, IGNORED)
     return target
+
+
+def draw_heat(xy: F64, size_px: int) -> np.ndarray:
+    """Spread each keypoint's weight of one over the pixels around it (S, S).
+
+    The logarithm of such a hill is a parabola, the decoder's own model of a peak; a
+    single marked pixel would hide from the network where between pixels a keypoint is.
+    """
+    steps = np.arange(-2, 3)
+    nearest = np.rint(xy).astype(np.int64)
+    columns, rows = (nearest[:, i, None] + steps for i in (0, 1))
+    weight_x, weight_y = (
+        np.exp(-((place - xy[:, i, None]) ** 2) / (2 * SPREAD_PX**2))
+        * ((place >= 0) & (place < size_px))
+        for i, place in ((0, columns), (1, rows))
+    )
+    hills = weight_y[:, :, None] * weight_x[:, None, :]
+    hills /= hills.sum(axis=(1, 2), keepdims=True)
+    index = rows.clip(0, size_px - 1)[:, :, None] * size_px
+    index = index + columns.clip(0, size_px - 1)[:, None, :]
+    heat = np.bincount(index.ravel(), hills.ravel(), size_px * size_px)
+    return heat.reshape(size_px, size_px).astype(np.float16)
 
 
 def _is_shared(

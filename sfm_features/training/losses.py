@@ -19,27 +19,33 @@ _EPSILON = 1e-6
 
 
 def focal_cells(
-    logits: Tensor, targets: Tensor, gamma: float = 0.5, empty_weight: float = 0.5
+    logits: Tensor,
+    targets: Tensor,
+    heat: Tensor,
+    gamma: float = 0.5,
+    empty_weight: float = 0.5,
 ) -> Tensor:
     """Return the focal cross-entropy of 8 x 8 cells with a dustbin of logit zero.
 
-    logits (B, 1, H, W), targets (B, H, W). A cell with several keypoints wants them
-    all alike; a cell with nothing known counts for nothing.
+    logits (B, 1, H, W), targets and heat (B, H, W). A cell wants its share of each
+    keypoint that spreads into it, and the dustbin for the rest; one with nothing known
+    counts for nothing.
     """
     cells = functional.pixel_unshuffle(logits.float(), CELL_PX)
     log_p = functional.log_softmax(
         torch.cat([cells, torch.zeros_like(cells[:, :1])], dim=1), dim=1
     )
     parts = functional.pixel_unshuffle(targets[:, None].float(), CELL_PX)
-    marked = (parts == KEYPOINT).float()
+    marked = functional.pixel_unshuffle(heat[:, None].float(), CELL_PX)
     count = marked.sum(dim=1, keepdim=True)
-    # An empty cell is empty only when all of it is known.
-    known = (count > 0) | (parts != IGNORED).all(dim=1, keepdim=True)
-    wanted = torch.cat([marked / count.clamp(min=1), (count == 0).float()], dim=1)
+    # A cell without a keypoint is empty only when all of it is known.
+    holds_one = (parts == KEYPOINT).any(dim=1, keepdim=True)
+    known = holds_one | (parts != IGNORED).all(dim=1, keepdim=True)
+    wanted = torch.cat([marked / count.clamp(min=1), (1 - count).clamp(min=0)], dim=1)
     # A root has no slope at zero, which is where a cell that is sure of itself gets.
     focus = (1 - log_p.exp()).clamp(min=_EPSILON) ** gamma
     loss = -(wanted * focus * log_p).sum(dim=1, keepdim=True)
-    weight = known * torch.where(count > 0, 1.0, empty_weight)
+    weight = known * (empty_weight + (1 - empty_weight) * count.clamp(max=1))
     return (loss * weight).sum() / weight.sum().clamp(min=1)
 
 
@@ -105,6 +111,24 @@ def _choose_pixels(p: Tensor, strongest: int) -> Tensor:
 
 def _divergence(p: Tensor, q: Tensor) -> Tensor:
     return p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+
+
+def refinement(places: Tensor, xy: Tensor, b_from_a: Tensor, known: Tensor) -> Tensor:
+    """Return how far places are from the labels, and from each other, in pixels.
+
+    places and xy (2, B, N, 2) of both images, b_from_a (B, 3, 3), nan where no
+    homography relates a pair, known (B, N). Labels jitter; that two places are of the
+    same thing is exact.
+    """
+    count = known.sum().clamp(min=1)
+    apart = (places - xy).abs().sum(dim=3).mean(dim=0)
+    related = torch.isfinite(b_from_a).all(dim=(1, 2))
+    identity = torch.eye(3, device=places.device)
+    warp = torch.where(related[:, None, None], b_from_a, identity)
+    both = (transform(warp, places[0]) - places[1]).abs().sum(dim=2)
+    consistent = known & related[:, None]
+    total = apart[known].sum() + both[consistent].sum()
+    return total / count
 
 
 def find_near(xy: Tensor, radius_px: float = 6.0) -> Tensor:

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from sfm_features.nets.dense import Dense, DenseNet, sample_descriptors
 from sfm_features.training import losses
-from sfm_features.training.data import Batch
+from sfm_features.training.data import KEYPOINT, Batch
 from sfm_features.training.device import autocast
 from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
 
 _STRONGEST = 2048
+_PEAK_SIGMA_PX = 0.8
+"""How far peaks are from their keypoints, about, along an axis."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class LossWeights:
     """Descriptors of corresponding points."""
     repeatability: float = 0.5
     """Equal detector maps of both images."""
+    refinement: float = 1.0
+    """Exact places of keypoints, of networks that refine them."""
     preserve_detector: float = 1.0
     """Detector as before, while the descriptor is updated alone."""
     preserve_descriptor: float = 0.1
@@ -59,6 +63,8 @@ class Objective(nn.Module):
             self._add_descriptor(dense, batch, parts, terms)
         if stage.detector:
             self._add_detector(net, dense, batch, parts, terms)
+            if net.refines:
+                self._add_refinement(net, images, batch, parts, terms)
         if frozen is not None and stage.detector != stage.descriptor:
             with torch.no_grad(), autocast(images.device):
                 before = frozen(images)
@@ -70,8 +76,11 @@ class Objective(nn.Module):
         self, net: DenseNet, dense: Dense, batch: Batch,
         parts: dict[str, Tensor], terms: list[Tensor],
     ) -> None:  # fmt: skip
-        focal = losses.focal_cells if net.head == "cell" else losses.focal_pixels
-        parts["detector"] = focal(dense.logits, batch.targets)
+        if net.head == "cell":
+            found = losses.focal_cells(dense.logits, batch.targets, batch.heat)
+        else:
+            found = losses.focal_pixels(dense.logits, batch.targets)
+        parts["detector"] = found
         terms.append(self.weights.detector * parts["detector"])
         if self.switches.detector_repeatability and self.weights.repeatability > 0:
             p = net.probability(dense.logits.float())
@@ -81,6 +90,23 @@ class Objective(nn.Module):
                 p, batch.b_from_a, batch.targets, most
             )
             terms.append(self.weights.repeatability * parts["repeat"])
+
+    def _add_refinement(
+        self, net: DenseNet, images: Tensor, batch: Batch,
+        parts: dict[str, Tensor], terms: list[Tensor],
+    ) -> None:  # fmt: skip
+        both, size = batch.xy.flatten(0, 1), batch.images.shape[3]
+        nearest = both.round().long()
+        index = nearest[..., 1] * size + nearest[..., 0]
+        labelled = batch.targets.flatten(1).gather(1, index) == KEYPOINT
+        known = batch.used & labelled[: len(batch.used)] & labelled[len(batch.used) :]
+        # Always the same draws: a run that goes on must not depend on where it stopped.
+        draws = torch.Generator().manual_seed(0)
+        off = _PEAK_SIGMA_PX * torch.randn(both.shape, generator=draws)
+        peaks = (both + off.to(both.device)).round().clamp(0, size - 1)
+        places = net.refine(images, peaks).reshape(batch.xy.shape)
+        parts["places"] = losses.refinement(places, batch.xy, batch.b_from_a, known)
+        terms.append(self.weights.refinement * parts["places"])
 
     def _add_descriptor(
         self, dense: Dense, batch: Batch, parts: dict[str, Tensor], terms: list[Tensor]

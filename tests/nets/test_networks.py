@@ -120,7 +120,11 @@ def test_every_parameter_learns(kind: type[DenseNet]) -> None:
     net = _make_used(kind).train()
     dense = net(torch.rand(2, 1, 64, 64))
     loss = net.log_probability(dense.logits).square().mean()
-    (loss + dense.descriptors.square().mean()).backward()
+    loss = loss + dense.descriptors.square().mean()
+    if dense.grey is not None:
+        pixels = torch.randint(0, 64, (2, 9, 2))
+        loss = loss + (net.refine(dense.grey, pixels) - pixels).square().mean()
+    loss.backward()
     idle = [
         name
         for name, p in net.named_parameters()

@@ -103,7 +103,7 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
         stream.close()
         assert step == 5
         expected = first[1]
-        for name in ("images", "targets", "xy", "used", "b_from_a"):
+        for name in ("images", "targets", "heat", "xy", "used", "b_from_a"):
             assert torch.equal(getattr(expected, name), getattr(again, name)), name
     other = make_source(seed=1).make_batch(5)
     assert not torch.equal(other.images, first[1].images)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from sfm_features.nets.decode import fit_peaks
+from sfm_features.nets.dense import log_softmax_cells
 from sfm_features.training import losses
-from sfm_features.training.data import EMPTY, IGNORED, KEYPOINT
+from sfm_features.training.data import EMPTY, IGNORED, KEYPOINT, draw_heat
 
 
 def make_targets(*size: int) -> torch.Tensor:
     return torch.full(size, EMPTY, dtype=torch.int8)
+
+
+def focal_cells(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Take the loss of keypoints that are in the middle of their pixels."""
+    return losses.focal_cells(logits, targets, (targets == KEYPOINT).half())
 
 
 def test_cells_of_zero_logits_are_uniform() -> None:
@@ -22,7 +30,7 @@ def test_cells_of_zero_logits_are_uniform() -> None:
     uniform = math.log(65) * (1 - 1 / 65) ** 0.5
     # One cell of weight one, one of weight a half, both equally wrong.
     torch.testing.assert_close(
-        losses.focal_cells(logits, targets).item(), uniform, atol=1e-5, rtol=0
+        focal_cells(logits, targets).item(), uniform, atol=1e-5, rtol=0
     )
 
 
@@ -31,11 +39,11 @@ def test_cells_reward_the_right_pixel() -> None:
     targets[0, 2, 5] = KEYPOINT
     logits = torch.zeros(1, 1, 8, 8)
     logits[0, 0, 2, 5] = 20
-    assert losses.focal_cells(logits, targets) < 1e-5
-    assert losses.focal_cells(logits.mT, targets) > 10
+    assert focal_cells(logits, targets) < 1e-5
+    assert focal_cells(logits.mT, targets) > 10
 
 
-@pytest.mark.parametrize("focal", [losses.focal_cells, losses.focal_pixels])
+@pytest.mark.parametrize("focal", [focal_cells, losses.focal_pixels])
 def test_being_sure_leaves_a_finite_slope(focal) -> None:
     targets = make_targets(1, 8, 16)
     targets[0, 2, 5] = KEYPOINT
@@ -53,16 +61,39 @@ def test_cells_split_between_two_keypoints() -> None:
     logits = torch.full((1, 1, 8, 8), -30.0)
     logits[0, 0, 2, 5] = logits[0, 0, 6, 6] = 30
     expected = math.log(2) * 0.5**0.5
-    assert losses.focal_cells(logits, targets).item() == pytest.approx(expected)
+    assert focal_cells(logits, targets).item() == pytest.approx(expected)
+
+
+def test_a_keypoint_between_cells_is_wanted_by_both() -> None:
+    """Without focus the best maps are the heat itself, and its top is the keypoint."""
+    x, y = 7.6, 4.2
+    heat = torch.from_numpy(draw_heat(np.array([[x, y]]), 16)).float()[None]
+    assert heat.sum().item() == pytest.approx(1, abs=2e-3)
+    logits = torch.zeros(1, 1, 16, 16, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200)
+    targets = make_targets(1, 16, 16)
+    targets[0, 4, 8] = KEYPOINT
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = losses.focal_cells(logits, targets, heat, gamma=0.0)
+        loss.backward()
+        return loss
+
+    optimizer.step(step)
+    p = log_softmax_cells(logits.detach()).exp()[0, 0]
+    torch.testing.assert_close(p, heat[0], atol=2e-3, rtol=0)
+    top = fit_peaks(heat[0].clamp(min=1e-6).log(), torch.tensor([8]), torch.tensor([4]))
+    torch.testing.assert_close(top, torch.tensor([[x, y]]), atol=0.01, rtol=0)
 
 
 def test_unknown_cells_and_pixels_do_not_count() -> None:
     targets = make_targets(1, 8, 16)
     targets[0, 0, 0] = IGNORED
     logits = torch.zeros(1, 1, 8, 16)
-    known = losses.focal_cells(logits, targets)
+    known = focal_cells(logits, targets)
     logits[0, 0, :, :8] = 5
-    assert losses.focal_cells(logits, targets) == known
+    assert focal_cells(logits, targets) == known
     targets[0, :, :8] = IGNORED
     changed = logits.clone()
     changed[0, 0, :, :8] = -3
@@ -199,3 +230,20 @@ def test_preservation_measures_what_moved() -> None:
     assert losses.preserve_descriptor(3 * maps, maps) < 1e-10
     opposite = losses.preserve_descriptor(-maps, maps)
     assert opposite.item() == pytest.approx(4)
+
+
+def test_refined_places_are_held_to_labels_and_to_each_other() -> None:
+    b_from_a = torch.tensor([[2.0, 0, 1], [0, 2, 0], [0, 0, 1]])[None]
+    xy = torch.tensor([[[[4.0, 5.0], [9, 9]]], [[[9.0, 10.0], [19, 18]]]])
+    known = torch.tensor([[True, False]])
+    assert losses.refinement(xy, xy, b_from_a, known) == 0
+    places = xy + torch.tensor([0.5, 0.0])
+    # Half a pixel off in both, and in b half a pixel from where a's place lands.
+    assert losses.refinement(places, xy, b_from_a, known).item() == pytest.approx(1.0)
+    both_right = xy + torch.tensor([0.5, 0.0]) * torch.tensor([1, 2]).reshape(
+        2, 1, 1, 1
+    )
+    held = losses.refinement(both_right, xy, b_from_a, known).item()
+    assert held == pytest.approx(0.75)  # consistent, though not where the labels are
+    unrelated = losses.refinement(places, xy, b_from_a * math.nan, known).item()
+    assert unrelated == pytest.approx(0.5)
