@@ -17,7 +17,9 @@ _LEAST_SPREAD = 1e-2
 class Refiner(nn.Module):
     """From patches of the grey picture to offsets, at most `reach_px` along an axis."""
 
-    def __init__(self, radius: int = 5, width: int = 64, reach_px: float = 2.0) -> None:
+    def __init__(
+        self, radius: int = 4, width: int = 128, reach_px: float = 2.0
+    ) -> None:
         super().__init__()
         self.radius, self.reach_px = radius, reach_px
         self.layers = nn.Sequential(

@@ -14,6 +14,8 @@ from sfm_features.training.device import autocast
 from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
 
 _STRONGEST = 2048
+_PEAKS = 2
+"""Peaks drawn around each keypoint, as patches cost next to nothing."""
 _PEAK_SIGMA_PX = 0.8
 """How far peaks are from their keypoints, about, along an axis."""
 
@@ -102,10 +104,16 @@ class Objective(nn.Module):
         known = batch.used & labelled[: len(batch.used)] & labelled[len(batch.used) :]
         # Always the same draws: a run that goes on must not depend on where it stopped.
         draws = torch.Generator().manual_seed(0)
+        both = both.repeat(1, _PEAKS, 1)
         off = _PEAK_SIGMA_PX * torch.randn(both.shape, generator=draws)
         peaks = (both + off.to(both.device)).round().clamp(0, size - 1)
-        places = net.refine(images, peaks).reshape(batch.xy.shape)
-        parts["places"] = losses.refinement(places, batch.xy, batch.b_from_a, known)
+        xy = batch.xy.repeat(1, 1, _PEAKS, 1)
+        parts["places"] = losses.refinement(
+            net.refine(images, peaks).reshape(xy.shape),
+            xy,
+            batch.b_from_a,
+            known.repeat(1, _PEAKS),
+        )
         terms.append(self.weights.refinement * parts["places"])
 
     def _add_descriptor(
