@@ -46,7 +46,7 @@ def test_points_appear_and_poses_stay(
         town_photos / "images",
         tmp_path,
         TriangulateOptions(neighbours=6),
-        ExtractOptions(max_keypoints=1000),
+        ExtractOptions(extractor="sift", max_keypoints=1000),
     )
     assert summary.models[0].points > 400
     assert summary.models[0].mean_error_px < 0.6
