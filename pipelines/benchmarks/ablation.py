@@ -59,9 +59,9 @@ class Scale:
     steps: int = 600
     rounds: int = 3
     batch: int = 4
-    crop_px: int = 128
-    max_side: int = 256
-    label_photos: int = 48
+    crop_px: int = 96
+    max_side: int = 208
+    label_photos: int = 20
     views: int = 4
     validation_photos: int = 24
 
