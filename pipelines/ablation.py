@@ -62,12 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = run(args)
         origin = results.describe_run("pipelines.ablation", given, args.seeds[0])
-        tables = {n: results.to_markdown(r, origin) for n, r in found.items()}
-        results.write_json(args.output / "results.json", found, origin)
-        text = "\n\n".join(tables.values()) + "\n"
-        sys.stdout.write(text)
-        if args.write is not None:
-            results.fill_sections(args.write, tables)
+        results.publish(found, origin, args.output, args.write)
     except SfmError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -125,13 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with logging_redirect_tqdm():
             found = run(args)
         provenance = results.describe_run("pipelines.benchmark", given, args.seed)
-        tables = {n: results.to_markdown(r, provenance) for n, r in found.items()}
-        results.write_json(args.output / "results.json", found, provenance)
-        text = "\n\n".join(tables.values()) + "\n"
-        (args.output / "results.md").write_text(text, encoding="utf-8")
-        sys.stdout.write(text)
-        if args.write is not None:
-            results.fill_sections(args.write, tables)
+        results.publish(found, provenance, args.output, args.write)
     except SfmError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

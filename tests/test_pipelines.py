@@ -12,6 +12,13 @@ import pytest
 
 from pipelines import benchmark, bundle
 from pipelines.benchmarks import results
+from pipelines.benchmarks.ablation import (
+    PARTS,
+    RECIPES,
+    SHOWN,
+    Scale,
+    measure_ablation,
+)
 from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.results import Check, Provenance, Result
@@ -80,7 +87,7 @@ def test_filling_a_document_keeps_the_rest(tmp_path: Path) -> None:
 
 def test_every_benchmark_has_its_section() -> None:
     text = (results.ROOT / "docs" / "benchmarks.md").read_text()
-    for name in set(benchmark.NAMES) - {"images"}:
+    for name in {*benchmark.NAMES, *benchmark.ON_REQUEST} - {"images"}:
         assert text.count(f"<!-- begin {name} -->\n") == 1
         assert text.count(f"\n<!-- end {name} -->") == 1
 
@@ -136,3 +143,28 @@ def test_bundle_keeps_the_weights_and_adds_to_the_card(tmp_path: Path) -> None:
     assert (card.data, card.commit) == ("9 photos", "abc")
     assert card.metrics == {"a": 1.0, "castle AUC@5": 0.9}
     assert bundle.main([str(run), "sekd", "--folder", str(package)]) == 2
+
+
+def test_every_variant_of_the_ablation_can_be_trained() -> None:
+    for net, variants in (("sekd", PARTS), ("evo", RECIPES)):
+        made = [Scale().make_options(net, [Path("p")], v) for v in variants.values()]
+        for options in made:
+            options.check()
+        assert len(set(made)) == len(made)
+
+
+def test_the_ablation_keeps_what_is_done_and_shows_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_NUM_THREADS", "TQDM_DISABLE"):
+        monkeypatch.setenv(name, "")  # the ablation sets them; put back afterwards
+    for seed, score in ((0, 0.2), (1, 0.4)):
+        measured = [dict.fromkeys(SHOWN, value) for value in (0.0, score)]
+        done = tmp_path / f"sekd/full/{seed}/measured.json"
+        done.parent.mkdir(parents=True)
+        done.write_text(json.dumps(measured))
+    table, rounds = measure_ablation(
+        "Title", "sekd", {"full": {}}, [tmp_path], tmp_path, seeds=(0, 1), processes=1
+    )
+    assert table.rows[0]["matching score"] == "0.300 ± 0.141"
+    assert [row["after round"] for row in rounds.rows] == ["(before)", 0]

@@ -45,8 +45,8 @@ def measure_reconstruction(
     """Reconstruct a folder with `reconstruct` and with pycolmap, all at defaults."""
     runs = {
         "plain pycolmap": run_plain(images, output / "plain"),
-        "reconstruct": run_ours(images, output / "evo", "evo", seed),
-        "reconstruct with sift": run_ours(images, output / "sift", "sift", seed),
+        "reconstruct": run_ours(images, output / "sift", "sift", seed),
+        "reconstruct with evo": run_ours(images, output / "evo", "evo", seed),
     }
     total = len(list_images(images))
     base = runs["plain pycolmap"].seconds

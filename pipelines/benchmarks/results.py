@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -105,6 +106,23 @@ def to_markdown(result: Result, provenance: Provenance) -> str:
         f"{provenance.seed}; {machine}; {versions}.",
     ]
     return "\n".join(lines)
+
+
+def publish(
+    found: Mapping[str, Result],
+    provenance: Provenance,
+    output: Path,
+    document: Path | None = None,
+) -> None:
+    """Print tables, write results.json and .md, and fill a document's sections."""
+    tables = {name: to_markdown(result, provenance) for name, result in found.items()}
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "results.json", found, provenance)
+    text = "\n\n".join(tables.values()) + "\n"
+    (output / "results.md").write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
+    if document is not None:
+        fill_sections(document, tables)
 
 
 def fill_sections(document: Path, sections: Mapping[str, str]) -> None:

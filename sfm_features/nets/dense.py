@@ -49,8 +49,6 @@ class DenseNet(nn.Module, ABC):
     descriptor_stride: ClassVar[int]
     head: ClassVar[Head]
     """cell: softmax over cells and their dustbin; pixel: sigmoid."""
-    refines: ClassVar[bool] = False
-    """Whether it has a say in where exactly a peak is."""
     config: Mapping[str, bool] = MappingProxyType({})
     """What this network was built with, for its card."""
 
@@ -59,8 +57,11 @@ class DenseNet(nn.Module, ABC):
         """Run on grey (B, 1, H, W) in [0, 1]."""
 
     def refine(self, grey: Tensor, pixels: Tensor) -> Tensor:
-        """Return the exact places (B, N, 2) of peaks at pixels (B, N, 2)."""
-        raise NotImplementedError
+        """Return the exact places (B, N, 2) of peaks at pixels (B, N, 2).
+
+        Only asked of networks that give `grey` back; others leave them where they are.
+        """
+        return pixels
 
     def probability(self, logits: Tensor) -> Tensor:
         """Turn logits (B, 1, H, W) into the probability of a keypoint at each pixel."""

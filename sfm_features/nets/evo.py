@@ -30,7 +30,6 @@ class EvoNet(DenseNet):
     descriptor_dim = 64
     descriptor_stride = 4
     head = "cell"
-    refines = True
 
     def __init__(self, standardise: bool = True) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sfm_features.nets.dense import CELL_PX
-from sfm_features.training.data import IGNORED, KEYPOINT
+from sfm_features.training.targets import IGNORED, KEYPOINT
 from sfm_features.training.warps import (
     is_inside,
     pixel_grid,

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from sfm_features.nets.dense import Dense, DenseNet, sample_descriptors
 from sfm_features.training import losses
-from sfm_features.training.data import KEYPOINT, Batch
+from sfm_features.training.data import Batch
 from sfm_features.training.device import autocast
 from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
+from sfm_features.training.targets import KEYPOINT
 
 _STRONGEST = 2048
 _PEAKS = 2
@@ -65,7 +66,7 @@ class Objective(nn.Module):
             self._add_descriptor(dense, batch, parts, terms)
         if stage.detector:
             self._add_detector(net, dense, batch, parts, terms)
-            if net.refines:
+            if dense.grey is not None:
                 self._add_refinement(net, images, batch, parts, terms)
         if frozen is not None and stage.detector != stage.descriptor:
             with torch.no_grad(), autocast(images.device):

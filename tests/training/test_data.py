@@ -16,14 +16,13 @@ from sfm_features.geometry import warp_points
 from sfm_features.images import decode
 from sfm_features.nets.grey import grey_from_rgb
 from sfm_features.training.data import (
-    IGNORED,
-    KEYPOINT,
     DataOptions,
     PairSource,
     stream_batches,
 )
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import Photo, PhotoSet, hold_back, load_photos
+from sfm_features.training.targets import IGNORED, KEYPOINT
 from sfm_features.training.warps import WarpRanges, sample_maps
 
 PLAIN = LightRanges(0, 0, 0, 0, 0, 0, 0, 0, 0)

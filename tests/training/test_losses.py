@@ -11,7 +11,7 @@ import torch
 from sfm_features.nets.decode import fit_peaks
 from sfm_features.nets.dense import log_softmax_cells
 from sfm_features.training import losses
-from sfm_features.training.data import EMPTY, IGNORED, KEYPOINT, draw_heat
+from sfm_features.training.targets import EMPTY, IGNORED, KEYPOINT, draw_heat
 
 
 def make_targets(*size: int) -> torch.Tensor:

@@ -226,7 +226,7 @@ def serve() -> None:
 def _preload() -> None:
     import importlib
 
-    for name in ("cli", "extractors.learned", "matchers.nearest", "report"):
+    for name in ("cli", "extractors.sift", "matchers.nearest", "report"):
         importlib.import_module(f"sfm_features.{name}")
     for name in ("jinja2", "plotly.offline", "torch"):
         importlib.import_module(name)
