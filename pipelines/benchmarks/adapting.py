@@ -7,7 +7,6 @@ the other views, which depth relates exactly, and on planar scenes of other peop
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -25,7 +24,7 @@ from sfm_features.scenes import View, correspond, render_town
 from sfm_features.training.options import AdaptOptions
 from sfm_features.training.train import adapt
 from sfm_features.training.validate import match_mutually
-from sfm_features.types import F32, F64, U8, Extractor, Features, RunOptions
+from sfm_features.types import F32, F64, Extractor, Features, RunOptions
 
 VIEWS = 48
 SIZE = (640, 480)
@@ -33,15 +32,6 @@ KEYPOINTS = 1024
 CORRECT_PX = 3.0
 LEAST_GAIN = 1.10
 LEAST_KEPT = 0.98
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two images, and where each one's pixels are in the other."""
-
-    a: U8
-    b: U8
-    mapping: metrics.KnownMapping
 
 
 def measure_adapting(
