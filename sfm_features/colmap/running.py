@@ -41,12 +41,19 @@ class Cancellation:
 
 @contextmanager
 def cancel_on_signals() -> Iterator[Cancellation]:
-    """Turn the first SIGINT or SIGTERM into a cancellation; a second acts as usual."""
+    """Turn the first SIGINT or SIGTERM into a cancellation; a second acts as usual.
+
+    A signal that is ignored, as Ctrl-C is in a shell's background jobs, stays so.
+    """
     cancellation = Cancellation()
     if threading.current_thread() is not threading.main_thread():
         yield cancellation  # Python delivers signals to the main thread only
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {
+        number: handler
+        for number in _SIGNALS
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+    }
 
     def restore() -> None:
         for number, handler in before.items():
@@ -57,7 +64,7 @@ def cancel_on_signals() -> Iterator[Cancellation]:
         log.warning("stopping; what is done is kept (once more: stop at once)")
         cancellation.cancel()
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, stop)
     try:
         yield cancellation

@@ -159,6 +159,18 @@ def test_signals_cancel_and_are_given_back(tmp_path: Path, number: int) -> None:
     assert signal.getsignal(number) == before
 
 
+def test_an_ignored_signal_stays_ignored() -> None:
+    """As in a shell's background jobs, which Ctrl-C is not meant for."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with cancel_on_signals() as cancellation:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not cancellation.is_cancelled
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_only_whole_snapshots_are_used(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene")
     output = tmp_path / "sparse"

@@ -201,6 +201,8 @@ def leftovers(folder: Path, known: Sequence[str]) -> list[str]:
 
 def serve() -> None:
     """Answer requests until standard input ends; runs in the server process."""
+    # A shell's background job is started with Ctrl-C ignored, and so is a CI's.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _preload()
     gc.freeze()
     print("ready", flush=True)
