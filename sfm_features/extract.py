@@ -49,6 +49,8 @@ class ExtractOptions:
     """File of weights, for methods that do not come with theirs."""
     download: bool = False
     """Allow the method to download its weights."""
+    scales: tuple[float, ...] = ()
+    """Sizes at which evo and sekd look at an image, as factors; default: their own."""
     batch: int = 4
     """Images of one size that are extracted together."""
 
@@ -61,6 +63,10 @@ class ExtractOptions:
         if self.max_size < 0:
             raise OptionError(
                 f"--max-size {self.max_size}: must be 0 (off) or positive"
+            )
+        if not all(0.05 <= scale <= 4 for scale in self.scales):
+            raise OptionError(
+                f"--scales {' '.join(map(str, self.scales))}: must be from 0.05 to 4"
             )
         if self.batch < 1:
             raise OptionError(f"--batch {self.batch}: must be at least 1")
@@ -139,6 +145,7 @@ def describe(options: ExtractOptions, run: RunOptions) -> dict[str, Any]:
         "max_keypoints": options.max_keypoints,
         "max_size": options.max_size,
         "masks": options.masks is not None,
+        "scales": list(options.scales),
         "weights_sha256": hash_weights(options.extractor, options.weights),
         "seed": run.seed,
     }
@@ -170,6 +177,7 @@ def _build(options: ExtractOptions, run: RunOptions) -> Extractor:
         seed=run.seed,
         weights=options.weights,
         download=options.download,
+        scales=options.scales,
     )
 
 

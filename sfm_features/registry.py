@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ MATCHERS: Mapping[str, str] = {
     "nearest": "sfm_features.matchers.nearest:Nearest",
 }
 
+WITH_SCALES = ("evo", "sekd")
+"""Extractors that can be told at which scales to look."""
+
 DEFAULT_RATIO: Mapping[str, float] = {"sift": 0.8}
 """Ratio test that suits an extractor; learned descriptors do better without one."""
 
@@ -38,14 +41,21 @@ def build_extractor(
     seed: int = 0,
     weights: Path | None = None,
     download: bool = False,
+    scales: Sequence[float] = (),
 ) -> Extractor:
     """Build an extractor by name; the one moment its weights are looked for."""
-    extractor: Extractor = _load(name, EXTRACTORS, "extractor")(
+    build = _load(name, EXTRACTORS, "extractor")
+    if scales and name not in WITH_SCALES:
+        raise OptionError(
+            f"--scales: {name} has its own; it is for {' and '.join(WITH_SCALES)}"
+        )
+    extractor: Extractor = build(
         max_keypoints=max_keypoints,
         device=choose_device(device),
         seed=seed,
         weights=weights,
         download=download,
+        **({"scales": scales} if scales else {}),
     )
     return extractor
 

@@ -56,14 +56,16 @@ SHOWN = (
 class Scale:
     """How large the runs are."""
 
-    steps: int = 600
+    steps: int = 480
     rounds: int = 3
     batch: int = 4
     crop_px: int = 96
+    points: int = 64
+    learning_rate: float = 1e-3
     max_side: int = 208
     label_photos: int = 20
     views: int = 4
-    validation_photos: int = 24
+    validation_photos: int = 16
 
     def make_options(
         self, net: str, folders: Sequence[Path], changed: Mapping[str, Any]

@@ -144,12 +144,14 @@ def hardest_triplet(
     xy: Tensor,
     used: Tensor,
     margin: float = 0.8,
+    ease: float = 0.0,
     repeatability: bool = True,
     distinctness: bool = True,
 ) -> Tensor:
     """Return the triplet margin loss with the hardest negative of either direction.
 
-    a, b (B, N, D) unit descriptors of points xy (2, B, N, 2), used (B, N). Without
+    a, b (B, N, D) unit descriptors of points xy (2, B, N, 2), used (B, N). `ease` is
+    the share of the negatives that are harder than the one taken. Without
     `repeatability` nothing pulls pairs together; without `distinctness` nothing pushes
     others away.
     """
@@ -162,12 +164,23 @@ def hardest_triplet(
     far = torch.finfo(distance.dtype).max
     in_b = distance.masked_fill(itself | find_near(xy[1]) | absent[:, None], far)
     in_a = distance.masked_fill(itself | find_near(xy[0]) | absent[:, :, None], far)
-    hardest = torch.minimum(in_b.min(dim=2).values, in_a.min(dim=1).values)
+    hardest = torch.minimum(
+        _choose_negative(in_b, ease), _choose_negative(in_a.mT, ease)
+    )
     pull = own if repeatability else torch.zeros_like(own)
     push = hardest if distinctness else torch.zeros_like(own)
     slack = margin if distinctness else 0.0
     loss = (pull - push + slack).clamp(min=0)
     return (loss * used).sum() / used.sum().clamp(min=1)
+
+
+def _choose_negative(distance: Tensor, ease: float) -> Tensor:
+    """Return the nearest (B, N) of (B, N, N) distances, or one further by rank."""
+    if ease <= 0:
+        return distance.amin(dim=2)
+    count = (distance < torch.finfo(distance.dtype).max).sum(dim=2, keepdim=True)
+    rank = (ease * count).long().clamp(max=distance.shape[2] - 1)
+    return distance.sort(dim=2).values.gather(2, rank)[..., 0]
 
 
 def dual_softmax(

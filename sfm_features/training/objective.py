@@ -53,9 +53,17 @@ class Objective(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(20.0).log())
 
     def forward(
-        self, net: DenseNet, batch: Batch, stage: Stage, frozen: DenseNet | None = None
+        self,
+        net: DenseNet,
+        batch: Batch,
+        stage: Stage,
+        frozen: DenseNet | None = None,
+        ease: float = 0.0,
     ) -> dict[str, Tensor]:
-        """Return the total loss and its parts, by name; `accuracy` is no loss."""
+        """Return the total loss and its parts, by name; `accuracy` is no loss.
+
+        ease: share of the negatives that triplets pass over as too hard.
+        """
         images = batch.images.float() / 255
         images = images.contiguous(memory_format=torch.channels_last)
         with autocast(images.device):
@@ -63,7 +71,7 @@ class Objective(nn.Module):
         parts: dict[str, Tensor] = {}
         terms: list[Tensor] = []
         if stage.descriptor:
-            self._add_descriptor(dense, batch, parts, terms)
+            self._add_descriptor(dense, batch, ease, parts, terms)
         if stage.detector:
             self._add_detector(net, dense, batch, parts, terms)
             if dense.grey is not None:
@@ -118,8 +126,9 @@ class Objective(nn.Module):
         terms.append(self.weights.refinement * parts["places"])
 
     def _add_descriptor(
-        self, dense: Dense, batch: Batch, parts: dict[str, Tensor], terms: list[Tensor]
-    ) -> None:
+        self, dense: Dense, batch: Batch, ease: float,
+        parts: dict[str, Tensor], terms: list[Tensor],
+    ) -> None:  # fmt: skip
         size = (batch.images.shape[3], batch.images.shape[2])
         both = dense.descriptors.float()
         a, b = sample_descriptors(both, batch.xy.flatten(0, 1), size).chunk(2)
@@ -131,7 +140,7 @@ class Objective(nn.Module):
             parts["descriptor"] = matched
         else:
             parts["descriptor"] = losses.hardest_triplet(
-                a, b, batch.xy, batch.used,
+                a, b, batch.xy, batch.used, ease=ease,
                 repeatability=self.switches.descriptor_repeatability,
                 distinctness=self.switches.descriptor_distinctness,
             )  # fmt: skip

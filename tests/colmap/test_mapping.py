@@ -149,14 +149,17 @@ def test_signals_cancel_and_are_given_back(tmp_path: Path, number: int) -> None:
     database = _verified(scene, tmp_path)
     output = tmp_path / "sparse"
     options = MapperOptions(snapshot_images=2, extract_colours=False)
-    before = signal.getsignal(number)
-    with cancel_on_signals() as cancellation, pytest.raises(Cancelled):
-        assert signal.getsignal(number) != before
-        _at_next_snapshot(output, lambda: os.kill(os.getpid(), number))
-        images_dir = empty_dir(tmp_path / "i")
-        run_mapper(database, images_dir, output, options, cancellation=cancellation)
-    assert find_snapshot(output) is not None
-    assert signal.getsignal(number) == before
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with cancel_on_signals() as cancellation, pytest.raises(Cancelled):
+            assert signal.getsignal(number) is not signal.default_int_handler
+            _at_next_snapshot(output, lambda: os.kill(os.getpid(), number))
+            images = empty_dir(tmp_path / "i")
+            run_mapper(database, images, output, options, cancellation=cancellation)
+        assert find_snapshot(output) is not None
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

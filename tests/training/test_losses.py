@@ -174,6 +174,21 @@ def test_triplet_of_orthogonal_descriptors() -> None:
     assert loss.item() == pytest.approx(expected, abs=2e-3)
 
 
+def test_an_easy_triplet_passes_over_the_hardest_negatives() -> None:
+    xy, used = make_points()
+    a = torch.eye(4)[None].clone()
+    angles = torch.tensor([0.0, 0.2, 0.5, 1.2])
+    b = torch.stack([angles.cos(), angles.sin(), 0 * angles, 0 * angles], dim=1)[None]
+    a[0] = b[0]
+    apart = (2 - 2 * torch.cos(angles[:, None] - angles)).sqrt()
+    near = [sorted(row[row > 0].tolist()) for row in apart]
+    for ease, rank in ((0.0, 0), (0.4, 1), (0.7, 2), (1.0, 3)):
+        # The last is beyond the three that there are: nothing is to be pushed.
+        expected = [max(0.0, 0.8 - n[rank]) if rank < 3 else 0.0 for n in near]
+        loss = losses.hardest_triplet(a, b, xy, used, ease=ease)
+        assert loss.item() == pytest.approx(sum(expected) / 4, abs=2e-3)
+
+
 def test_triplet_switches() -> None:
     xy, used = make_points()
     d, swapped = torch.eye(4)[None], torch.eye(4)[None][:, [1, 0, 2, 3]]
