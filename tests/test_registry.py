@@ -13,6 +13,7 @@ from sfm_features.registry import (
     DEFAULT_RATIO,
     EXTRACTORS,
     MATCHERS,
+    WITH_SCALES,
     build_extractor,
     build_matcher,
     choose_device,
@@ -28,7 +29,8 @@ def test_extractors_take_the_same_keywords(name: str) -> None:
     method = getattr(import_module(module), attribute)
     assert Extractor in method.__mro__
     parameters = inspect.signature(method).parameters
-    assert set(parameters) == KEYWORDS
+    own = {"scales"} if name in WITH_SCALES else set()
+    assert set(parameters) == KEYWORDS | own
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 
@@ -56,3 +58,10 @@ def test_unknown_names_list_the_choices() -> None:
     with pytest.raises(OptionError, match=r"--device nonsense: cannot be used"):
         choose_device("nonsense")
     assert set(DEFAULT_RATIO) <= set(EXTRACTORS)
+
+
+def test_scales_are_for_those_that_take_them() -> None:
+    with pytest.raises(
+        OptionError, match=r"--scales: sift has its own; .* evo and sekd"
+    ):
+        build_extractor("sift", max_keypoints=10, scales=[1.0])

@@ -66,8 +66,9 @@ def prepare_for_use(net: Net, device: str, bf16: bool | None = None) -> Net:
     net = fold_batch_norms(net).to(device)
     halve = has_bf16(device) if bf16 is None else bf16
     for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             module.to(torch.bfloat16 if halve else torch.float32)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             kernel = module.weight.data
             module.weight.data = kernel.contiguous(memory_format=torch.channels_last)
     return net

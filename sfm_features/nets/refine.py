@@ -35,8 +35,9 @@ class Refiner(nn.Module):
         patches = self._cut(grey, pixels)
         patches = patches - patches.mean(dim=2, keepdim=True)
         spread = patches.square().mean(dim=2, keepdim=True).sqrt()
-        found: Tensor = self.layers(patches / (spread + _LEAST_SPREAD))
-        return self.reach_px * torch.tanh(found)
+        plain = patches / (spread + _LEAST_SPREAD)
+        found: Tensor = self.layers(plain.to(next(self.layers.parameters()).dtype))
+        return self.reach_px * torch.tanh(found.float())
 
     def _cut(self, grey: Tensor, pixels: Tensor) -> Tensor:
         """Cut patches (B, N, side * side); the picture's rim is repeated beyond it."""

@@ -72,6 +72,28 @@ def test_repeats_batches_and_grey(bundled: Path, name: str) -> None:
     assert method.extract_batch([]) == []
 
 
+def test_a_picture_twice_as_large_is_the_same_at_half_the_scale(bundled: Path) -> None:
+    small = make_texture((120, 90))
+    large = small.repeat(2, axis=0).repeat(2, axis=1)
+    wanted = Evo(max_keypoints=50).extract(small)
+    found = Evo(max_keypoints=50, scales=[0.5]).extract(large)
+    assert found.image_size == (240, 180)
+    # The middle of pixel 0 lies between pixels 0 and 1 of the large one.
+    np.testing.assert_allclose(found.keypoints, 2 * wanted.keypoints + 0.5, atol=1e-3)
+    np.testing.assert_array_equal(found.descriptors, wanted.descriptors)
+
+
+def test_the_best_of_all_scales_are_kept(bundled: Path) -> None:
+    picture = make_texture((160, 120))
+    parts = [Evo(max_keypoints=40, scales=[s]).extract(picture) for s in (1.5, 0.75)]
+    together = Evo(max_keypoints=40, scales=[1.5, 0.75]).extract(picture)
+    scores = np.concatenate([part.scores for part in parts])
+    assert together.scores.tolist() == sorted(scores.tolist(), reverse=True)[:40]
+    known = {tuple(xy) for part in parts for xy in part.keypoints.tolist()}
+    assert {tuple(xy) for xy in together.keypoints.tolist()} < known
+    assert len(Evo(max_keypoints=10, scales=[0.1, 4]).extract(picture[:9, :9])) <= 10
+
+
 def test_given_weights_go_before_bundled_ones(bundled: Path, tmp_path: Path) -> None:
     torch.manual_seed(7)
     path = tmp_path / "mine.safetensors"
