@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from sfm_features.geometry import warp_points
 from sfm_features.training.photometric import LightRanges, cast_colour, relight
 from sfm_features.training.photos import Photo, PhotoSet
 from sfm_features.training.targets import IGNORED, draw_heat, draw_target
-from sfm_features.training.town import TownPairs
 from sfm_features.training.warps import (
     WarpRanges,
     cover,
@@ -47,11 +46,18 @@ class DataOptions:
     day_to_night_share: float = 0.6
     """Share of those whose frames are surely one by day and one by night."""
     town_share: float = 0.0
-    """Share of pairs from two views of a rendered town."""
+    """Share of pairs from two views of a rendered town, if there is one."""
+    track_share: float = 0.0
+    """Share of pairs from two views of a place that was reconstructed, if any was."""
     replay_share: float = 0.25
     """Share of pairs from the photos that are replayed, where there are any."""
     warps: WarpRanges = WarpRanges()
     """Geometric changes."""
+    view_warps: WarpRanges = WarpRanges(
+        (0.75, 1.33), 15.0, any_rotation_share=0.05, stretch_sigma=0.05,
+        perspective_sigma=0.04,
+    )  # fmt: skip
+    """Geometric changes on top of those that two views of a place have anyway."""
     light: LightRanges = LightRanges()
     """Photometric changes."""
 
@@ -93,6 +99,21 @@ class Batch:
         )
 
 
+class RelatedViews(Protocol):
+    """Views of one place, related by what is known of its shape."""
+
+    def choose(self, rng: np.random.Generator) -> tuple[int, int, F64, F64]:
+        """Choose two photos and a place that both show, as pixels (2,) of either."""
+        ...
+
+    def relate(self, first: int, second: int, candidates: F64) -> tuple[F64, F64]:
+        """Return pixels (M, 2) of two photos that show the same.
+
+        candidates (N, 2) are pixels of the first that are worth knowing about.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class _View:
     """One image of a pair, with the crop's relation to its photo."""
@@ -114,11 +135,12 @@ class PairSource:
         labels: Labels,
         options: DataOptions = DataOptions(),
         seed: int = 0,
-        town: TownPairs | None = None,
+        related: Sequence[tuple[float, RelatedViews]] = (),
         excluded: Sequence[int] = (),
     ) -> None:
+        """`related` are places of which there are several views, and their shares."""
         self.photos, self.labels, self.options = photos, labels, options
-        self.seed, self.town = seed, town
+        self.seed, self.related = seed, related
         left_out = set(excluded)
         self.groups = [
             usable
@@ -151,16 +173,17 @@ class PairSource:
     def _make_pair(
         self, rng: np.random.Generator
     ) -> tuple[_View, _View, F64, Bool, F64, str]:
-        if self.town is not None and rng.random() < self.options.town_share:
-            return self._make_town_pair(rng)
+        for share, views in self.related:
+            if rng.random() < share:
+                return self._make_related_pair(views, rng)
         first, second = self._choose(rng)
         size_px = self.options.crop_px
         width, height = self.photos.photos[first].size
         margin = np.minimum(size_px / 2, np.array([width, height]) / 2)
         centre = rng.uniform(margin, np.array([width, height]) - margin)
         nearby = centre + rng.uniform(-0.1, 0.1, 2) * size_px
-        a = self._make_view(first, centre, rng)
-        b = self._make_view(second, nearby, rng)
+        a = self._make_view(first, centre, rng, self.options.warps)
+        b = self._make_view(second, nearby, rng, self.options.warps)
         b_from_a = b.crop_from_photo @ np.linalg.inv(a.crop_from_photo)
         xy_a, xy_b, used = self._choose_points(a, b, b_from_a, rng)
         photos = self.photos.photos
@@ -191,9 +214,11 @@ class PairSource:
             second = others[rng.integers(len(others))]
         return int(first), int(second)
 
-    def _make_view(self, index: int, centre: F64, rng: np.random.Generator) -> _View:
+    def _make_view(
+        self, index: int, centre: F64, rng: np.random.Generator, warps: WarpRanges
+    ) -> _View:
         photo, size_px = self.photos.photos[index], self.options.crop_px
-        warp = sample_homography(rng, centre, size_px, self.options.warps)
+        warp = sample_homography(rng, centre, size_px, warps)
         image = cut_crop(photo, warp, size_px, rng, self.options.light)
         image, visible = relight(image, rng, self.options.light)
         shown = cover(warp, photo.size, (size_px, size_px))
@@ -219,23 +244,26 @@ class PairSource:
         xy_a = xy_a[: self.options.points]
         return _pad(xy_a, warp_points(b_from_a, xy_a), self.options.points)
 
-    def _make_town_pair(
-        self, rng: np.random.Generator
+    def _make_related_pair(
+        self, views: RelatedViews, rng: np.random.Generator
     ) -> tuple[_View, _View, F64, Bool, F64, str]:
-        """Cut crops around the same place out of two views of the town."""
-        assert self.town is not None
-        first, second, centre, elsewhere = self.town.choose(rng)
-        a = self._make_view(first, centre, rng)
-        b = self._make_view(second, elsewhere, rng)
+        """Cut crops around the same place out of two views of it."""
+        first, second, centre, elsewhere = views.choose(rng)
+        a = self._make_view(first, centre, rng, self.options.view_warps)
+        b = self._make_view(second, elsewhere, rng, self.options.view_warps)
         size_px = self.options.crop_px
+        size = (size_px, size_px)
         anywhere = rng.uniform(0, size_px - 1, (self.options.points, 2))
-        xy_a = np.concatenate([a.keypoints[a.seen], anywhere])
+        candidates = np.concatenate([a.keypoints[a.seen], anywhere])
         photo_from_a = np.asarray(np.linalg.inv(a.crop_from_photo), np.float64)
-        photo_a = warp_points(photo_from_a, xy_a)
-        photo_b, known = self.town.correspond(first, second, photo_a)
-        xy_b, inside = map_inside(b.crop_from_photo, photo_b, (size_px, size_px))
-        xy_a, xy_b = xy_a[known & inside], xy_b[known & inside]
-        order = rng.permutation(len(xy_a))[: self.options.points]
+        in_first, in_second = views.relate(
+            first, second, warp_points(photo_from_a, candidates)
+        )
+        xy_a, inside_a = map_inside(a.crop_from_photo, in_first, size)
+        xy_b, inside_b = map_inside(b.crop_from_photo, in_second, size)
+        used = inside_a & inside_b
+        used[used] &= _read(a.target, xy_a[used]) & _read(b.target, xy_b[used])
+        order = rng.permutation(used.nonzero()[0])[: self.options.points]
         xy_a, xy_b, used = _pad(xy_a[order], xy_b[order], self.options.points)
         photos = self.photos.photos
         name = f"{photos[first].name} + {photos[second].name}"

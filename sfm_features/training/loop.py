@@ -29,7 +29,12 @@ from sfm_features.training.checkpoints import (
     refuse_infinite,
     save_checkpoint,
 )
-from sfm_features.training.data import Batch, PairSource, stream_batches
+from sfm_features.training.data import (
+    Batch,
+    PairSource,
+    RelatedViews,
+    stream_batches,
+)
 from sfm_features.training.evolve import Stage, schedule_rate
 from sfm_features.training.label_store import (
     choose_photos,
@@ -38,6 +43,7 @@ from sfm_features.training.label_store import (
     read_labels,
     write_labels,
 )
+from sfm_features.training.multiview import Collections
 from sfm_features.training.objective import Objective
 from sfm_features.training.photos import PhotoSet
 from sfm_features.training.pictures import draw_round
@@ -45,7 +51,7 @@ from sfm_features.training.runlog import RunLog, draw_curves
 from sfm_features.training.settings import Outcome, Settings
 from sfm_features.training.town import TownPairs
 from sfm_features.training.validate import Scores, validate
-from sfm_features.types import F32
+from sfm_features.types import F32, RunOptions
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +74,12 @@ class Trainer:
         device: torch.device = torch.device("cpu"),
         seed: int = 0,
         town: TownPairs | None = None,
+        collections: Collections | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
         self.net = to_channels_last(net.to(device))
-        self.photos, self.held_back, self.town = photos, held_back, town
+        self.photos, self.held_back = photos, held_back
+        self.town, self.collections = town, collections
         self.folder, self.settings, self.device = folder, settings, device
         self.seed, self.on_step = seed, on_step
         self.objective = Objective(
@@ -159,6 +167,7 @@ class Trainer:
         start = copy.deepcopy(self.teacher)
         start.load_state_dict(self.state.stage_start)
         labels = self._label(stage, start.eval())
+        labels, related = self._relate(stage, start, labels)
         path = self.folder / "rounds" / f"{self.state.stage:02d}-before.jpg"
         drawn = [self.photos.photos[i] for i in self.held_back[:_DRAWN]]
         if drawn and self.settings.pictures and not path.exists():
@@ -172,7 +181,7 @@ class Trainer:
             labels,
             self.settings.data.soften(stage.hardness),
             self.seed,
-            self.town,
+            related,
             self.held_back,
         )
 
@@ -205,6 +214,26 @@ class Trainer:
                 "empty, or the network has not learned anything yet"
             )
         return labels
+
+    def _relate(
+        self, stage: Stage, start: DenseNet, labels: dict[int, F32]
+    ) -> tuple[dict[int, F32], list[tuple[float, RelatedViews]]]:
+        """Find the places that there are several views of, and what is known of them.
+
+        Points that survived triangulation are keypoints, too.
+        """
+        related: list[tuple[float, RelatedViews]] = []
+        if self.town is not None:
+            related.append((self.settings.data.town_share, self.town))
+        if self.collections is not None and stage.labels not in ("random", "corners"):
+            place = self.folder / "multiview" / f"{self.state.stage:02d}"
+            run = RunOptions(device=self.device.type, seed=self.seed)
+            tracks = self.collections.reconstruct(self.photos, start, place, run)
+            labels = tracks.add_keypoints(labels)
+            tracks = tracks.among(labels)
+            if len(tracks):
+                related.append((self.settings.data.track_share, tracks))
+        return labels, related
 
     def _train(self, stage: Stage) -> bool:
         """Train until the stage is over; False when training should stop altogether."""

@@ -47,6 +47,11 @@ class TrainOptions:
     """Views of a rendered town to train on, by day and by night; 0 = none."""
     town_share: float = 0.1
     """Share of pairs from the town, if there is one."""
+    multiview: Path | None = None
+    """Folder of photos whose subfolders show one place each: each round but the first
+    reconstructs them, and learns from the points."""
+    track_share: float = 0.25
+    """Share of pairs from two views of such a place."""
     views: int = 6
     """Random affine views of a photo that its labels are averaged over."""
     label_photos: int = 600
@@ -83,6 +88,8 @@ class TrainOptions:
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""
         _check_numbers(self)
+        if self.multiview is not None and not self.multiview.is_dir():
+            raise InputError(f"{self.multiview}: no such folder; check --multiview")
         both = self.descriptor_repeatability and self.descriptor_distinctness
         if self.descriptor_loss != "triplet" and not both:
             raise OptionError(
@@ -108,10 +115,15 @@ class AdaptOptions:
     """How often the network teaches itself anew."""
     learning_rate: float = 4e-4
     """Highest learning rate, low so that little is forgotten."""
-    replay: Path | None = None
-    """Folder of other photos to mix in, so that they are not forgotten."""
+    replay: tuple[Path, ...] = ()
+    """Folders of other photos to mix in, so that they are not forgotten."""
     replay_share: float = 0.25
     """Share of pairs from those."""
+    multiview: bool = False
+    """The photos, or each subfolder of them, show one place: each round reconstructs
+    it, and learns from its points."""
+    track_share: float = 0.4
+    """Share of pairs from two views of such a place."""
     batch: int = 8
     """Pairs of crops in a step."""
     crop_px: int = 256
@@ -136,8 +148,9 @@ class AdaptOptions:
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""
         _check_numbers(self)
-        if self.replay is not None and not self.replay.is_dir():
-            raise InputError(f"{self.replay}: no such folder; check --replay")
+        for folder in self.replay:
+            if not folder.is_dir():
+                raise InputError(f"{folder}: no such folder; check --replay")
 
 
 @dataclass(frozen=True)

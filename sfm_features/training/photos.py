@@ -20,6 +20,7 @@ from sfm_features.types import F64, PIXEL_CENTRE, U8
 logger = logging.getLogger(__name__)
 
 _FRAME_PREFIXES = ("day_", "night_")
+_LEAST_HELD_BACK = 8
 MIN_SIDE_PX = 96
 """Photos with a shorter side than this are left out."""
 
@@ -183,6 +184,8 @@ def hold_back(photos: PhotoSet, share: float, most: int, seed: int) -> list[int]
     loose = [i for i, photo in enumerate(photos.photos) if not photo.group]
     if len(loose) < 4:
         loose = list(range(len(photos)))
-    count = min(most, max(1, round(share * len(loose))), len(loose) - 1)
+    # Of a small collection a tenth would be too few to tell better from worse.
+    least = max(1, min(_LEAST_HELD_BACK, len(loose) // 4))
+    count = min(most, max(least, round(share * len(loose))), len(loose) - 1)
     rng = np.random.default_rng([seed, 101])
     return sorted(rng.choice(loose, max(count, 0), replace=False).tolist())

@@ -59,12 +59,13 @@ class TownPairs:
         lights = rng.integers(0, 2, 2) * count + self.first
         return one + int(lights[0]), other + int(lights[1]), centre, landed[0]
 
-    def correspond(self, first: int, second: int, xy: F64) -> tuple[F64, Bool]:
-        """Map pixels (N, 2) of one photo to another; tells where that is known."""
+    def relate(self, first: int, second: int, candidates: F64) -> tuple[F64, F64]:
+        """Return the pixels (N, 2) that both photos show, and where the other does."""
         count = len(self.views)
-        return self._map(
-            (first - self.first) % count, (second - self.first) % count, xy
+        landed, known = self._map(
+            (first - self.first) % count, (second - self.first) % count, candidates
         )
+        return candidates[known], landed[known]
 
     def _map(self, one: int, other: int, xy: F64) -> tuple[F64, Bool]:
         if one == other:

@@ -19,6 +19,7 @@ from sfm_features.training.device import choose_device
 from sfm_features.training.evolve import plan_stages
 from sfm_features.training.labels import LabelOptions
 from sfm_features.training.loop import Trainer
+from sfm_features.training.multiview import Collections
 from sfm_features.training.networks import make_net, read_net
 from sfm_features.training.options import AdaptOptions, TrainOptions, TrainSummary
 from sfm_features.training.photometric import LightRanges
@@ -45,6 +46,10 @@ def train(
     require_matplotlib()
     net = make_net(options.net, run.seed)
     folders = [photos, *options.more_photos]
+    collections = None
+    if options.multiview is not None:
+        collections = Collections(options.multiview, number=len(folders))
+        folders.append(options.multiview)
     loaded = _load(folders, output, options)
     held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
     town = None
@@ -52,7 +57,7 @@ def train(
         town = TownPairs(output / "town", options.town_views, run.seed, len(loaded))
         loaded = town.extend(loaded)
     settings = _make_train_settings(options)
-    return _run(net, loaded, held_back, output, settings, run, town)
+    return _run(net, loaded, held_back, output, settings, run, town, collections)
 
 
 def adapt(
@@ -71,15 +76,23 @@ def adapt(
     net = read_net(start)
     loaded = _load([photos], output, options)
     held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
-    if options.replay is not None:
+    if options.replay:
         others = load_photos(
-            [options.replay], options.max_side, options.memory_mib,
-            output / "replay.bin",
-        ).photos  # fmt: skip
-        others = [replace(photo, folder=REPLAY_FOLDER) for photo in others]
+            options.replay, options.max_side, options.memory_mib, output / "replay.bin"
+        ).photos
+        others = [
+            # Cameras keep apart from those of the same name among one's own photos.
+            replace(
+                photo,
+                folder=REPLAY_FOLDER,
+                group=photo.group and f"replay {photo.group}",
+            )
+            for photo in others
+        ]
         loaded = PhotoSet([*loaded.photos, *others], loaded.skipped)
+    collections = Collections(photos, number=0) if options.multiview else None
     settings = _make_adapt_settings(options)
-    return _run(net, loaded, held_back, output, settings, run)
+    return _run(net, loaded, held_back, output, settings, run, None, collections)
 
 
 def _load(
@@ -111,6 +124,7 @@ def _make_train_settings(options: TrainOptions) -> Settings:
             points=options.points,
             aligned_share=options.aligned_share,
             town_share=options.town_share,
+            track_share=options.track_share,
             light=LightRanges(night_share=options.night_share),
         ),
         labels=LabelOptions(views=views, density=options.density),
@@ -134,6 +148,7 @@ def _make_adapt_settings(options: AdaptOptions) -> Settings:
             batch=options.batch,
             crop_px=options.crop_px,
             replay_share=options.replay_share,
+            track_share=options.track_share,
             light=LightRanges(night_share=options.night_share),
         ),
         labels=LabelOptions(views=options.views),
@@ -153,13 +168,15 @@ def _run(
     settings: Settings,
     run: RunOptions,
     town: TownPairs | None = None,
+    collections: Collections | None = None,
 ) -> TrainSummary:
     """Train, then write the weights with their card."""
     device = choose_device(run.device)
     with _use_one_thread():
         outcome = Trainer(
-            net, photos, held_back, output, settings, device, run.seed, town
-        ).run()
+            net, photos, held_back, output, settings, device, run.seed,
+            town, collections,
+        ).run()  # fmt: skip
     path = output / "weights.safetensors"
     card = describe_run(photos, held_back, settings, run, outcome)
     save_weights(outcome.net, path, card)

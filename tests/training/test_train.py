@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_train_then_adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(labels, "_LEAST_R", 0.0)
     options = AdaptOptions(
         steps=2, rounds=1, batch=1, crop_px=64, views=2,
-        validations=2, validation_photos=2, replay=photos, learning_rate=1e-6,
+        validations=2, validation_photos=2, replay=(photos,), learning_rate=1e-6,
     )  # fmt: skip
     adapted = adapt(photos, tmp_path / "adapted", str(trained.weights), options, CPU)
     assert adapted.weights.exists()
@@ -88,6 +89,24 @@ def test_adapting_from_nowhere_is_refused(tmp_path: Path) -> None:
         adapt(write_photos(tmp_path / "photos"), tmp_path / "run", nowhere, run=CPU)
 
 
+def test_a_place_is_reconstructed_and_learned_from(
+    town_photos: Path, tmp_path: Path
+) -> None:
+    options = AdaptOptions(
+        steps=4, rounds=1, batch=2, crop_px=128, views=1, validations=1,
+        validation_photos=2, learning_rate=1e-6, multiview=True, track_share=1.0,
+    )  # fmt: skip
+    adapt(town_photos / "images", tmp_path / "run", "evo", options, CPU)
+    folder = tmp_path / "run/multiview/00"
+    report = (folder / "collections.txt").read_text()
+    found = re.fullmatch(
+        r"all: (\d+) of 12 images in 1 models, (\d+) points.*\n", report
+    )
+    assert found is not None, report
+    assert int(found[1]) >= 8 and int(found[2]) > 100
+    assert not list((folder / "places").rglob("report.html"))
+
+
 def test_town_pairs_are_exact(tmp_path: Path) -> None:
     """Day and night views agree on where things are."""
     town = TownPairs(tmp_path, 2, 0, first=10)
@@ -97,11 +116,12 @@ def test_town_pairs_are_exact(tmp_path: Path) -> None:
     for _ in range(6):
         first, second, centre, landed = town.choose(rng)
         assert 10 <= first < 14 and 10 <= second < 14
-        there, known = town.correspond(first, second, centre[None])
-        if known[0]:
+        here, there = town.relate(first, second, centre[None])
+        if len(here):
             seen += 1
+            np.testing.assert_allclose(here[0], centre)
             np.testing.assert_allclose(there[0], landed)
-            back, sure = town.correspond(second, first, there)
-            if sure[0]:
+            _, back = town.relate(second, first, there)
+            if len(back):
                 assert np.linalg.norm(back[0] - centre) < 0.2
     assert seen > 2
