@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import h5py
 import numpy as np
 import pytest
+from samples import make_texture, write_image
 
 from pipelines import benchmark, bundle
 from pipelines.benchmarks import results
@@ -19,6 +23,7 @@ from pipelines.benchmarks.ablation import (
     Scale,
     measure_ablation,
 )
+from pipelines.benchmarks.accuracy import measure_accuracy
 from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.results import Check, Provenance, Result
@@ -26,6 +31,8 @@ from pipelines.benchmarks.strecha import read_cameras
 from sfm_features.errors import InputError
 from sfm_features.extract import ExtractOptions
 from sfm_features.nets.weights import Card, build_net, read_card, save_weights
+from sfm_features.registry import build_extractor
+from sfm_features.scenes import read_truth
 
 RUN = Provenance("python -m x", "abc", 3, "a CPU, 2 cores", {"python": "3.11"})
 
@@ -168,3 +175,50 @@ def test_the_ablation_keeps_what_is_done_and_shows_means(
     )
     assert table.rows[0]["matching score"] == "0.300 ± 0.141"
     assert [row["after round"] for row in rounds.rows] == ["(before)", 0]
+
+
+def test_accuracy_on_planes_and_cameras(tmp_path: Path) -> None:
+    """Exact warps are found, and a folder of nothing known is refused."""
+    scene = make_texture((360, 300))
+    warp = np.array([[0.95, 0.1, 5.0], [-0.1, 0.95, 30.0], [0, 0, 1]])
+    for k in range(1, 7):
+        picture = cv2.warpPerspective(scene, warp, (360, 300)) if k > 1 else scene
+        write_image(tmp_path / f"planes/i_scene/{k}.png", picture)
+        np.savetxt(tmp_path / f"planes/i_scene/H_1_{k}", warp)
+    for name in ("day_0", "night_0"):
+        write_image(tmp_path / f"webcams/camera/{name}.png", scene)
+    builds = {"sift": lambda n: build_extractor("sift", max_keypoints=n)}
+    for folder, count in (("planes", 5), ("webcams", 10)):
+        found = measure_accuracy(tmp_path / folder, builds)
+        assert found.title == f"{folder}: {count} pairs"
+        (row,) = found.rows
+        assert row["MHA@1"] == 1 and row["MMA@3"] > 0.7 and row["time"] == 1
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(InputError, match="neither homographies"):
+        measure_accuracy(tmp_path / "nothing", builds)
+
+
+def test_accuracy_of_poses(town_photos: Path, tmp_path: Path) -> None:
+    """The town, written as Strecha's cameras and as calibrated tourist photos."""
+    truth = read_truth(town_photos)
+    for name in sorted(truth.cameras)[:6:2]:
+        camera, pose = truth.cameras[name], truth.poses[name]
+        focal, x, y = camera.params[:3]
+        k = np.array([[focal, 0, x], [0, focal, y], [0, 0, 1]])
+        for scene in ("strecha", "tourists"):
+            copy = tmp_path / scene / "images" / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(town_photos / "images" / name, copy)
+        numbers = [*k.ravel(), 0, 0, 0, *pose.rotation.T.ravel(), *pose.centre]
+        path = tmp_path / f"strecha/gt_dense_cameras/{name}.camera"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(" ".join(map(str, [*numbers, camera.width, camera.height])))
+        path = tmp_path / f"tourists/calibration/calibration_{Path(name).stem}.h5"
+        path.parent.mkdir(exist_ok=True)
+        with h5py.File(path, "w") as file:
+            file["K"], file["R"], file["T"] = k, pose.rotation, pose.translation
+    builds = {"sift": lambda n: build_extractor("sift", max_keypoints=n)}
+    for scene in ("strecha", "tourists"):
+        (row,) = measure_accuracy(tmp_path / scene, builds).rows
+        # The town's lens is bent, which these formats cannot say: no exact poses.
+        assert row["AUC@20"] > 0.8 and row["inliers"] > 0.1

@@ -6,7 +6,7 @@ the other views, which depth relates exactly, and on planar scenes of other peop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from pipelines.benchmarks.pairs import list_sequences
 from pipelines.benchmarks.results import Check, Result
 from sfm_features import metrics
-from sfm_features.errors import InputError
-from sfm_features.images import decode, list_images
+from sfm_features.images import decode
 from sfm_features.registry import build_extractor
 from sfm_features.scenes import View, correspond, render_town
 from sfm_features.training.options import AdaptOptions
@@ -146,21 +146,3 @@ def _measure_sequences(
         "homography AUC@5": metrics.auc(errors, [5.0])[0],
         "homographies found": mean(float(error <= CORRECT_PX) for error in errors),
     }
-
-
-def list_sequences(folder: Path) -> Iterator[tuple[Path, Path, F64]]:
-    """List image 1, image k and k_from_1 of sequences in the manner of HPatches."""
-    for sequence in sorted(p for p in folder.iterdir() if p.is_dir()):
-        images = {
-            Path(name).stem[-1]: sequence / name for name in list_images(sequence)
-        }
-        for k in "23456":
-            names = (f"H_1_{k}", f"H1to{k}p")
-            truth = next((sequence / n for n in names if (sequence / n).exists()), None)
-            if truth is None or "1" not in images or k not in images:
-                raise InputError(
-                    f"{sequence}: lacks image 1, image {k} or H_1_{k}; give folders "
-                    "with six images and five homographies each"
-                )
-            numbers = truth.read_text(encoding="utf-8").split()[:9]
-            yield images["1"], images[k], np.array(numbers, np.float64).reshape(3, 3)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sfm_features.errors import InputError
-from sfm_features.types import Pose
+from sfm_features.types import F64, Pose
 
 _NUMBERS = 9 + 3 + 9 + 3 + 2
 _SUFFIX = ".camera"
@@ -19,13 +19,18 @@ _SUFFIX = ".camera"
 
 def read_cameras(folder: Path) -> dict[str, Pose]:
     """Read cam_from_world of each image of a folder of `.camera` files."""
+    return {name: pose for name, (_, _, pose) in read_calibrated(folder).items()}
+
+
+def read_calibrated(folder: Path) -> dict[str, tuple[F64, int, Pose]]:
+    """Read K (3, 3), the width that it is meant for, and cam_from_world of images."""
     paths = sorted(folder.glob(f"*{_SUFFIX}"))
     if not paths:
         raise InputError(f"{folder}: has no {_SUFFIX} files; check --strecha-cameras")
-    return {path.name.removesuffix(_SUFFIX): _read_pose(path) for path in paths}
+    return {path.name.removesuffix(_SUFFIX): _read_one(path) for path in paths}
 
 
-def _read_pose(path: Path) -> Pose:
+def _read_one(path: Path) -> tuple[F64, int, Pose]:
     try:
         numbers = np.array(path.read_text(encoding="utf-8").split(), np.float64)
     except ValueError as error:
@@ -35,4 +40,5 @@ def _read_pose(path: Path) -> Pose:
             f"{path}: has {len(numbers)} numbers instead of {_NUMBERS}; replace it"
         )
     world_from_cam, centre = numbers[12:21].reshape(3, 3), numbers[21:24]
-    return Pose(world_from_cam.T, -world_from_cam.T @ centre)
+    pose = Pose(world_from_cam.T, -world_from_cam.T @ centre)
+    return numbers[:9].reshape(3, 3), int(numbers[24]), pose

@@ -16,7 +16,12 @@ from sfm_features.colmap.models import (
     read_model,
     write_model,
 )
-from sfm_features.colmap.pose import PoseEstimate, estimate_absolute_pose
+from sfm_features.colmap.pose import (
+    PoseEstimate,
+    RelativePose,
+    estimate_absolute_pose,
+    estimate_relative_pose,
+)
 from sfm_features.colmap.running import Cancellation, cancel_on_signals
 from sfm_features.colmap.snapshots import find_snapshot
 from sfm_features.colmap.triangulation import triangulate_model
@@ -35,11 +40,13 @@ __all__ = [
     "MapperName",
     "MapperOptions",
     "PoseEstimate",
+    "RelativePose",
     "VerifiedPair",
     "VerifyOptions",
     "cancel_on_signals",
     "covisible_counts",
     "estimate_absolute_pose",
+    "estimate_relative_pose",
     "find_snapshot",
     "gps_to_local_metres",
     "import_features_and_matches",

@@ -1,4 +1,4 @@
-"""The pose of one image from 2D-3D matches."""
+"""The pose of one image from 2D-3D matches, and of two from 2D-2D matches."""
 
 from __future__ import annotations
 
@@ -69,4 +69,43 @@ def estimate_absolute_pose(
         camera=from_colmap_camera(refined),
         inliers=np.asarray(found["inlier_mask"], np.bool_),
         covariance=np.asarray(found["covariance"], np.float64),
+    )
+
+
+@dataclass(frozen=True)
+class RelativePose:
+    """How a second camera stands to the first, and the matches (N,) bool that fit.
+
+    The translation has length 1, as nothing tells how far apart they are.
+    """
+
+    pose: Pose
+    inliers: Bool
+
+
+def estimate_relative_pose(
+    xy_a: F32,
+    xy_b: F32,
+    camera_a: Camera,
+    camera_b: Camera,
+    max_error_px: float = 1.0,
+    seed: int = 0,
+) -> RelativePose | None:
+    """Estimate b_from_a of two calibrated cameras from matches (N, 2); None if not."""
+    silence()
+    options = pycolmap.RANSACOptions()
+    options.max_error = max_error_px
+    options.random_seed = seed
+    found = pycolmap.estimate_essential_matrix(
+        np.asarray(xy_a, np.float64).reshape(-1, 2) + PIXEL_CENTRE,
+        np.asarray(xy_b, np.float64).reshape(-1, 2) + PIXEL_CENTRE,
+        to_colmap_camera(camera_a),
+        to_colmap_camera(camera_b),
+        options,
+    )
+    if found is None:
+        return None
+    return RelativePose(
+        from_colmap_pose(found["cam2_from_cam1"]),
+        np.asarray(found["inlier_mask"], np.bool_),
     )

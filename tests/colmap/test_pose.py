@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sfm_features.colmap import estimate_absolute_pose
+from sfm_features.colmap import estimate_absolute_pose, estimate_relative_pose
 from sfm_features.geometry import look_at, project, rotation_angle_deg
 from sfm_features.types import F32, F64, PIXEL_CENTRE, Camera, Pose
 
@@ -57,6 +57,27 @@ def test_a_guessed_focal_length_is_corrected_in_a_copy() -> None:
     assert guess.params == (768.0, 320.0, 240.0, 0.0)
     assert found.camera.params == pytest.approx(CAMERA.params, rel=1e-3)
     assert np.linalg.norm(found.cam_from_world.centre - truth.centre) < 1e-3
+
+
+def test_two_views_are_related_in_our_pixels() -> None:
+    """Half a pixel more in both images is another pair of cameras, and shows."""
+    rng = np.random.default_rng(1)
+    points = rng.uniform(-1, 1, (300, 3))
+    other = look_at(np.array([3.0, -4.0, 1.0]), np.array([0.1, 0.2, 0.3]))
+    rotation = other.rotation @ POSE.rotation.T
+    shift = other.translation - rotation @ POSE.translation
+    xy = [
+        project(CAMERA, points @ pose.rotation.T + pose.translation).astype(np.float32)
+        for pose in (POSE, other)
+    ]
+    xy[1][:90] = rng.uniform(0, 480, (90, 2))
+    found = estimate_relative_pose(*xy, CAMERA, CAMERA)
+    assert found is not None
+    assert found.inliers[90:].all() and found.inliers[:90].mean() < 0.2
+    assert rotation_angle_deg(found.pose.rotation @ rotation.T) < 0.02
+    unit = shift / np.linalg.norm(shift)
+    assert found.pose.translation @ unit > np.cos(np.radians(0.05))
+    assert estimate_relative_pose(xy[0][:3], xy[1][:3], CAMERA, CAMERA) is None
 
 
 def test_the_seed_decides() -> None:

@@ -1,0 +1,135 @@
+"""How well extractors relate pairs of photographs, all with the same matcher.
+
+Mutual nearest neighbours and nothing else: no ratio test and no filter, so that what is
+measured is the features. Homographies by MAGSAC at 3 px, poses by COLMAP at 1 px.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from pipelines.benchmarks.pairs import PlanePair, PosePair, list_pairs
+from pipelines.benchmarks.results import Cell, Result, Row
+from sfm_features import metrics
+from sfm_features.colmap import estimate_relative_pose
+from sfm_features.errors import InputError
+from sfm_features.geometry import warp_points
+from sfm_features.training.validate import match_mutually
+from sfm_features.types import F32, F64, U8, Extractor, Features
+
+CORRECT_PX = 3.0
+PLANE_KEYPOINTS = 1024
+POSE_KEYPOINTS = 2048
+
+Build = Callable[[int], Extractor]
+
+
+def measure_accuracy(folder: Path, builds: dict[str, Build], seed: int = 0) -> Result:
+    """Measure extractors, built for a number of keypoints, on a folder's pairs."""
+    pairs = list(list_pairs(folder))
+    if not pairs:
+        raise InputError(f"{folder}: has no pair of photos to measure on")
+    planes = isinstance(pairs[0], PlanePair)
+    rows: list[Row] = []
+    seconds: dict[str, float] = {}
+    for name, build in builds.items():
+        found = _Found(build(PLANE_KEYPOINTS if planes else POSE_KEYPOINTS))
+        bar = tqdm(pairs, desc=f"{folder.name}: {name}", unit="pair")
+        cells = (
+            _measure_planes(bar, found, seed)
+            if planes
+            else _measure_poses(bar, found, seed)
+        )
+        seconds[name] = found.seconds / len(found.features)
+        first = next(iter(seconds.values()))
+        rows.append({"extractor": name} | cells | {"time": seconds[name] / first})
+    title = f"{folder.name}: {len(pairs)} pairs"
+    return Result(title, rows, details={"seconds per image": seconds})
+
+
+class _Found:
+    """Features of each photo, extracted once."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor = extractor
+        self.features: dict[bytes, Features] = {}
+        self.seconds = 0.0
+
+    def match(self, a: U8, b: U8) -> tuple[F32, F32]:
+        """Return matched pixels (N, 2) of both."""
+        first, second = self._extract(a), self._extract(b)
+        rows = match_mutually(
+            first.descriptors.astype(np.float32), second.descriptors.astype(np.float32)
+        )
+        return first.keypoints[rows[:, 0]], second.keypoints[rows[:, 1]]
+
+    def _extract(self, rgb: U8) -> Features:
+        key = rgb.tobytes()
+        if key not in self.features:
+            start = time.perf_counter()
+            self.features[key] = self.extractor.extract(rgb)
+            self.seconds += time.perf_counter() - start
+        return self.features[key]
+
+
+def _measure_planes(
+    pairs: Sequence[PlanePair], found: _Found, seed: int
+) -> dict[str, Cell]:
+    errors, right, counts = [], [], []
+    for pair in pairs:
+        xy_a, xy_b = found.match(pair.a, pair.b)
+        matrix: F64 | None = None
+        if len(xy_a) >= 4:
+            cv2.setRNGSeed(seed)
+            fitted, _ = cv2.findHomography(
+                xy_a,
+                xy_b,
+                cv2.USAC_MAGSAC,
+                CORRECT_PX,
+                maxIters=10000,
+                confidence=0.9999,
+            )
+            matrix = None if fitted is None else np.asarray(fitted, np.float64)
+        size = (pair.a.shape[1], pair.a.shape[0])
+        errors.append(metrics.homography_corner_error(matrix, pair.b_from_a, size))
+        off = np.linalg.norm(warp_points(pair.b_from_a, xy_a) - xy_b, axis=1)
+        right.append(float((off < CORRECT_PX).mean()) if len(off) else 0.0)
+        counts.append(len(xy_a))
+    within = {f"MHA@{t}": float(np.mean(np.array(errors) <= t)) for t in (1, 3, 5)}
+    return {
+        "matches": round(mean(counts)),
+        **within,
+        "AUC@5": metrics.auc(errors, [5.0])[0],
+        "MMA@3": mean(right),
+    }
+
+
+def _measure_poses(
+    pairs: Sequence[PosePair], found: _Found, seed: int
+) -> dict[str, Cell]:
+    errors, shares, counts = [], [], []
+    for pair in pairs:
+        xy_a, xy_b = found.match(pair.a, pair.b)
+        estimate = estimate_relative_pose(xy_a, xy_b, *pair.cameras, 1.0, seed)
+        counts.append(len(xy_a))
+        if estimate is None:
+            errors.append(180.0)
+            shares.append(0.0)
+            continue
+        errors.append(
+            max(metrics.relative_pose_error_deg(estimate.pose, pair.b_from_a))
+        )
+        shares.append(float(estimate.inliers.mean()))
+    areas = metrics.auc(errors, [5.0, 10.0, 20.0])
+    return {
+        "matches": round(mean(counts)),
+        **{f"AUC@{t}": area for t, area in zip((5, 10, 20), areas, strict=True)},
+        "inliers": mean(shares),
+    }
