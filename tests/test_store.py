@@ -16,7 +16,7 @@ from sfm_features.errors import (
     StaleStore,
     StoreError,
 )
-from sfm_features.store import FeatureStore, MatchStore, refuse_collisions
+from sfm_features.store import FeatureStore, MatchStore, read_arrays, refuse_collisions
 from sfm_features.types import Matches
 
 NAMES = ["a.jpg", "day/b c.png", "day/ü/ж.jpg", "night/b_c.png"]
@@ -250,3 +250,14 @@ def test_absent_entries_are_named(tmp_path: Path) -> None:
         pytest.raises(InputError, match=r"no complete features of 'x\.jpg'"),
     ):
         store.read("x.jpg")
+
+
+def test_arrays_of_others_or_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "camera.h5"
+    with h5py.File(path, "w") as file:
+        file["K"] = np.eye(3, dtype=np.float32)
+    (k,) = read_arrays(path, ["K"])
+    assert k.dtype == np.float64 and (k == np.eye(3)).all()
+    for names, broken in ((["K", "R"], path), (["K"], tmp_path / "none.h5")):
+        with pytest.raises(InputError, match=f"{broken.name}: cannot be read.* K"):
+            read_arrays(broken, names)

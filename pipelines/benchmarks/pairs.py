@@ -14,12 +14,12 @@ from itertools import combinations
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 
 from pipelines.benchmarks.strecha import read_calibrated
 from sfm_features.errors import InputError
 from sfm_features.images import decode, list_images, resize_to
+from sfm_features.store import read_arrays
 from sfm_features.types import F64, U8, Camera, Pose
 
 PLANE_SIDE_PX = 640
@@ -143,8 +143,9 @@ def _read_phototourism(folder: Path) -> list[_View]:
     views = []
     for name in list_images(folder / "images"):
         path = folder / "images" / name
-        with h5py.File(folder / f"calibration/calibration_{path.stem}.h5") as file:
-            k, r, t = (np.asarray(file[key][()], np.float64) for key in "KRT")
+        k, r, t = read_arrays(
+            folder / f"calibration/calibration_{path.stem}.h5", ["K", "R", "T"]
+        )
         width = decode(path).size[0]
         views.append(_View(path, k, width, Pose(r, t.reshape(3))))
     return views

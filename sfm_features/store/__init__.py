@@ -10,6 +10,13 @@ in anybody else's file when it has its datasets.
 from __future__ import annotations
 
 from sfm_features.store.features import FeatureStore
+from sfm_features.store.foreign import read_arrays
 from sfm_features.store.matches import MatchStore, match_key, refuse_collisions
 
-__all__ = ["FeatureStore", "MatchStore", "match_key", "refuse_collisions"]
+__all__ = [
+    "FeatureStore",
+    "MatchStore",
+    "match_key",
+    "read_arrays",
+    "refuse_collisions",
+]

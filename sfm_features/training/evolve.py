@@ -15,6 +15,7 @@ _EASY_SHARE = 0.8
 
 Recipe: TypeAlias = Literal["joint", "alternating"]
 DescriptorLoss: TypeAlias = Literal["softmax", "triplet"]
+Strategy: TypeAlias = Literal["none", "pgcs", "g2sds", "pg2sd"]
 
 
 @dataclass(frozen=True)

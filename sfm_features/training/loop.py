@@ -83,13 +83,17 @@ class Trainer:
         self.folder, self.settings, self.device = folder, settings, device
         self.seed, self.on_step = seed, on_step
         self.objective = Objective(
-            settings.descriptor_loss, settings.switches, settings.weights
+            settings.descriptor_loss,
+            settings.switches,
+            settings.weights,
+            settings.pg2sd,
         ).to(device)
         # The averaged weights: what is validated, what labels photos, what is kept.
         self.teacher = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.optimizer = self._make_optimizer()
         self.state = State(config=self._describe())
         self.frozen: DenseNet | None = None
+        self.tutor: DenseNet | None = None
         self.scores: list[Scores] = []
         self.recent: list[dict[str, float]] = []
 
@@ -175,7 +179,9 @@ class Trainer:
         alone = stage.detector != stage.descriptor
         # In training mode, as the network that it is compared with.
         preserved = self.settings.switches.preservation and alone
-        self.frozen = start.train() if preserved else None
+        self.frozen = copy.deepcopy(start).train() if preserved else None
+        tutors = {"own": None, "snapshot": start, "average": self.teacher}
+        self.tutor = tutors[self.settings.pg2sd.teacher]
         self.source = PairSource(
             self.photos,
             labels,
@@ -268,8 +274,9 @@ class Trainer:
         rate *= min(1.0, (self.state.step + 1) / _WARM_UP_STEPS)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.settings.learning_rate
-        ease = stage.ease(progress)
-        parts = self.objective(self.net, batch, stage, self.frozen, ease)
+        parts = self.objective(
+            self.net, batch, stage, self.frozen, progress, self.tutor
+        )
         figures = {name: float(value.detach()) for name, value in parts.items()}
         for name, value in figures.items():
             self._check(f"the loss {name!r}", value, batch)

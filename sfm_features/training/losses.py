@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,18 +20,36 @@ from sfm_features.training.warps import (
 _EPSILON = 1e-6
 
 
+@dataclass(frozen=True)
+class Samples:
+    """Samples (N,) of a batch: their losses, and what each counts.
+
+    norms are of the gradients that they send into the network's predictions, from 0 to
+    1: how hard a sample is at the moment.
+    """
+
+    losses: Tensor
+    norms: Tensor
+    weights: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The weighted mean, zero of nothing."""
+        return (self.losses * self.weights).sum() / self.weights.sum().clamp(min=1)
+
+
 def focal_cells(
     logits: Tensor,
     targets: Tensor,
     heat: Tensor,
     gamma: float = 0.5,
     empty_weight: float = 0.5,
-) -> Tensor:
+) -> Samples:
     """Return the focal cross-entropy of 8 x 8 cells with a dustbin of logit zero.
 
     logits (B, 1, H, W), targets and heat (B, H, W). A cell wants its share of each
     keypoint that spreads into it, and the dustbin for the rest; one with nothing known
-    counts for nothing.
+    weighs nothing.
     """
     cells = functional.pixel_unshuffle(logits.float(), CELL_PX)
     log_p = functional.log_softmax(
@@ -46,14 +66,15 @@ def focal_cells(
     focus = (1 - log_p.exp()).clamp(min=_EPSILON) ** gamma
     loss = -(wanted * focus * log_p).sum(dim=1, keepdim=True)
     weight = known * (empty_weight + (1 - empty_weight) * count.clamp(max=1))
-    return (loss * weight).sum() / weight.sum().clamp(min=1)
+    missed = 1 - (wanted * log_p.detach().exp()).sum(dim=1, keepdim=True)
+    return Samples(loss.flatten(), missed.flatten(), weight.flatten())
 
 
-def focal_pixels(logits: Tensor, targets: Tensor, gamma: float = 1.0) -> Tensor:
+def focal_pixels(logits: Tensor, targets: Tensor, gamma: float = 1.0) -> Samples:
     """Return the focal cross-entropy of pixels with a sigmoid each.
 
     logits (B, 1, H, W), targets (B, H, W). Background is weighted so that all of it
-    counts as much as all keypoints do, and the sum is divided by their number.
+    counts as much as all keypoints do.
     """
     x = logits[:, 0].float()
     positive = (targets == KEYPOINT).float()
@@ -63,7 +84,9 @@ def focal_pixels(logits: Tensor, targets: Tensor, gamma: float = 1.0) -> Tensor:
     p = torch.sigmoid(x)
     hit = positive * (1 - p) ** gamma * functional.softplus(-x)
     alarm = negative * p**gamma * functional.softplus(x)
-    return (hit.sum() + balance * alarm.sum()) / (2 * count)
+    missed = torch.where(positive > 0, 1 - p, p).detach()
+    weight = positive + balance * negative
+    return Samples((hit + alarm).flatten(), missed.flatten(), weight.flatten())
 
 
 def detector_repeatability(
@@ -147,7 +170,7 @@ def hardest_triplet(
     ease: float = 0.0,
     repeatability: bool = True,
     distinctness: bool = True,
-) -> Tensor:
+) -> Samples:
     """Return the triplet margin loss with the hardest negative of either direction.
 
     a, b (B, N, D) unit descriptors of points xy (2, B, N, 2), used (B, N). `ease` is
@@ -171,7 +194,9 @@ def hardest_triplet(
     push = hardest if distinctness else torch.zeros_like(own)
     slack = margin if distinctness else 0.0
     loss = (pull - push + slack).clamp(min=0)
-    return (loss * used).sum() / used.sum().clamp(min=1)
+    # The hinge is either slack or not; a sigmoid of it tells by how much.
+    norms = torch.sigmoid(own - hardest).detach()
+    return Samples(loss.flatten(), norms.flatten(), used.flatten().float())
 
 
 def _choose_negative(distance: Tensor, ease: float) -> Tensor:
@@ -185,7 +210,7 @@ def _choose_negative(distance: Tensor, ease: float) -> Tensor:
 
 def dual_softmax(
     a: Tensor, b: Tensor, xy: Tensor, used: Tensor, log_temperature: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Samples, Tensor]:
     """Return the cross-entropy of matching both ways, and the share matched rightly.
 
     a, b (B, N, D) unit descriptors of points xy (2, B, N, 2), used (B, N). Similarities
@@ -198,11 +223,12 @@ def dual_softmax(
     in_a = scores.masked_fill(find_near(xy[0]) | absent, out)
     rows, columns = in_b.log_softmax(dim=2), in_a.log_softmax(dim=1)
     log_p = (rows + columns).diagonal(dim1=1, dim2=2) / 2
-    count = used.sum().clamp(min=1)
-    loss = -log_p.masked_fill(~used, 0).sum() / count
+    log_p = log_p.masked_fill(~used, 0)
     index = torch.arange(a.shape[1], device=a.device)
     right = (in_b.argmax(dim=2) == index) & (in_a.argmax(dim=1) == index) & used
-    return loss, right.sum() / count
+    missed = 1 - log_p.detach().exp()
+    samples = Samples(-log_p.flatten(), missed.flatten(), used.flatten().float())
+    return samples, right.sum() / used.sum().clamp(min=1)
 
 
 def preserve_detector(logits: Tensor, before: Tensor) -> Tensor:

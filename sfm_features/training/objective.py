@@ -12,6 +12,9 @@ from sfm_features.training import losses
 from sfm_features.training.data import Batch
 from sfm_features.training.device import autocast
 from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
+from sfm_features.training.guidance import Guidance
+from sfm_features.training.losses import Samples
+from sfm_features.training.pg2sd import Pg2sdOptions
 from sfm_features.training.targets import KEYPOINT
 
 _STRONGEST = 2048
@@ -47,9 +50,11 @@ class Objective(nn.Module):
         kind: DescriptorLoss = "softmax",
         switches: Switches = Switches(),
         weights: LossWeights = LossWeights(),
+        pg2sd: Pg2sdOptions = Pg2sdOptions(),
     ) -> None:
         super().__init__()
         self.kind, self.switches, self.weights = kind, switches, weights
+        self.guidance = Guidance(pg2sd)
         self.log_temperature = nn.Parameter(torch.tensor(20.0).log())
 
     def forward(
@@ -58,11 +63,13 @@ class Objective(nn.Module):
         batch: Batch,
         stage: Stage,
         frozen: DenseNet | None = None,
-        ease: float = 0.0,
+        progress: float = 1.0,
+        teacher: DenseNet | None = None,
     ) -> dict[str, Tensor]:
-        """Return the total loss and its parts, by name; `accuracy` is no loss.
+        """Return the total loss and its parts, by name; some are no losses.
 
-        ease: share of the negatives that triplets pass over as too hard.
+        `frozen` is the network at the start of the stage, `teacher` the one whose
+        predictions are distilled; progress is that of the whole training, from 0 to 1.
         """
         images = batch.images.float() / 255
         images = images.contiguous(memory_format=torch.channels_last)
@@ -70,10 +77,21 @@ class Objective(nn.Module):
             dense = net(images)
         parts: dict[str, Tensor] = {}
         terms: list[Tensor] = []
+        ease = stage.ease(progress)
         if stage.descriptor:
-            self._add_descriptor(dense, batch, ease, parts, terms)
+            found = self._add_descriptor(dense, batch, ease, progress, parts, terms)
+            if self.guidance.options.distils:
+                taught = None
+                if teacher is not None:
+                    with torch.no_grad(), autocast(images.device):
+                        theirs = teacher(images)
+                    matched, _ = self._match(theirs, batch, ease)
+                    taught = self.guidance.read(net, theirs, batch, matched)
+                maps = self.guidance.read(net, dense, batch, found)
+                parts["distilled"] = self.guidance.distil(maps, taught, found, progress)
+                terms.append(self.weights.descriptor * parts["distilled"])
         if stage.detector:
-            self._add_detector(net, dense, batch, parts, terms)
+            self._add_detector(net, dense, batch, progress, parts, terms)
             if dense.grey is not None:
                 self._add_refinement(net, images, batch, parts, terms)
         if frozen is not None and stage.detector != stage.descriptor:
@@ -84,15 +102,19 @@ class Objective(nn.Module):
         return parts
 
     def _add_detector(
-        self, net: DenseNet, dense: Dense, batch: Batch,
+        self, net: DenseNet, dense: Dense, batch: Batch, progress: float,
         parts: dict[str, Tensor], terms: list[Tensor],
     ) -> None:  # fmt: skip
         if net.head == "cell":
             found = losses.focal_cells(dense.logits, batch.targets, batch.heat)
         else:
             found = losses.focal_pixels(dense.logits, batch.targets)
-        parts["detector"] = found
+        parts["detector"] = found.mean
         terms.append(self.weights.detector * parts["detector"])
+        if self.guidance.options.strategy != "none":
+            p = net.probability(dense.logits.float())
+            added = self.guidance.constrain("detector", found, progress, p)
+            self._add_constraint(added, self.weights.detector, parts, terms)
         if self.switches.detector_repeatability and self.weights.repeatability > 0:
             p = net.probability(dense.logits.float())
             # A sigmoid that has learned nothing says 1/2 everywhere: none stands out.
@@ -126,25 +148,41 @@ class Objective(nn.Module):
         terms.append(self.weights.refinement * parts["places"])
 
     def _add_descriptor(
-        self, dense: Dense, batch: Batch, ease: float,
+        self, dense: Dense, batch: Batch, ease: float, progress: float,
         parts: dict[str, Tensor], terms: list[Tensor],
-    ) -> None:  # fmt: skip
+    ) -> Samples:  # fmt: skip
+        found, parts["accuracy"] = self._match(dense, batch, ease)
+        parts["descriptor"] = found.mean
+        terms.append(self.weights.descriptor * parts["descriptor"])
+        added = self.guidance.constrain("descriptor", found, progress)
+        self._add_constraint(added, self.weights.descriptor, parts, terms)
+        return found
+
+    def _match(self, dense: Dense, batch: Batch, ease: float) -> tuple[Samples, Tensor]:
+        """Return the descriptors' loss at each point, and the share matched rightly."""
         size = (batch.images.shape[3], batch.images.shape[2])
         both = dense.descriptors.float()
         a, b = sample_descriptors(both, batch.xy.flatten(0, 1), size).chunk(2)
         matched, right = losses.dual_softmax(
             a, b, batch.xy, batch.used, self.log_temperature
         )
-        parts["accuracy"] = right.detach()
-        if self.kind == "softmax":
-            parts["descriptor"] = matched
-        else:
-            parts["descriptor"] = losses.hardest_triplet(
+        if self.kind == "triplet":
+            matched = losses.hardest_triplet(
                 a, b, batch.xy, batch.used, ease=ease,
                 repeatability=self.switches.descriptor_repeatability,
                 distinctness=self.switches.descriptor_distinctness,
             )  # fmt: skip
-        terms.append(self.weights.descriptor * parts["descriptor"])
+        return matched, right.detach()
+
+    @staticmethod
+    def _add_constraint(
+        added: dict[str, Tensor], weight: float,
+        parts: dict[str, Tensor], terms: list[Tensor],
+    ) -> None:  # fmt: skip
+        parts |= added
+        terms += [
+            weight * v for name, v in added.items() if name.endswith("constraint")
+        ]
 
     def _add_preservation(
         self, dense: Dense, before: Dense, stage: Stage,

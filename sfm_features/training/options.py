@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sfm_features.errors import InputError, OptionError
-from sfm_features.training.evolve import DescriptorLoss, Recipe, Switches
+from sfm_features.training.evolve import DescriptorLoss, Recipe, Strategy, Switches
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class TrainOptions:
     """Highest learning rate."""
     descriptor_loss: DescriptorLoss = "softmax"
     """Dual softmax with a learned temperature, or hardest triplet."""
+    strategy: Strategy = "none"
+    """Easy samples first (pgcs), softened predictions (g2sds), or both (pg2sd)."""
     aligned_share: float = 0.2
     """Share of pairs from fixed cameras: subfolders of day_* and night_* frames; less
     in the first rounds."""
@@ -128,6 +130,8 @@ class AdaptOptions:
     """Pairs of crops in a step."""
     crop_px: int = 256
     """Side of a crop, a multiple of 32."""
+    strategy: Strategy = "none"
+    """Easy samples first (pgcs), softened predictions (g2sds), or both (pg2sd)."""
     night_share: float = 0.15
     """Share of crops that are turned into night."""
     views: int = 6

@@ -9,6 +9,7 @@ from sfm_features.training.data import DataOptions
 from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
 from sfm_features.training.labels import LabelOptions
 from sfm_features.training.objective import LossWeights
+from sfm_features.training.pg2sd import Pg2sdOptions
 from sfm_features.training.runlog import RunLog
 
 
@@ -32,6 +33,7 @@ class Settings:
     """Photos that a stage labels with the network; 0 = all."""
     switches: Switches = Switches()
     weights: LossWeights = LossWeights()
+    pg2sd: Pg2sdOptions = Pg2sdOptions()
     descriptor_loss: DescriptorLoss = "softmax"
     validations: int = 12
     checkpoint_steps: int = 200

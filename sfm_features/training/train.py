@@ -22,6 +22,7 @@ from sfm_features.training.loop import Trainer
 from sfm_features.training.multiview import Collections
 from sfm_features.training.networks import make_net, read_net
 from sfm_features.training.options import AdaptOptions, TrainOptions, TrainSummary
+from sfm_features.training.pg2sd import Pg2sdOptions
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import PhotoSet, hold_back, load_photos
 from sfm_features.training.runlog import require_matplotlib
@@ -131,6 +132,7 @@ def _make_train_settings(options: TrainOptions) -> Settings:
         label_photos=options.label_photos,
         switches=switches,
         descriptor_loss=options.descriptor_loss,
+        pg2sd=Pg2sdOptions(options.strategy),
         validations=options.validations,
         checkpoint_steps=options.checkpoint_steps,
         workers=options.workers,
@@ -153,6 +155,7 @@ def _make_adapt_settings(options: AdaptOptions) -> Settings:
         ),
         labels=LabelOptions(views=options.views),
         label_photos=options.label_photos,
+        pg2sd=Pg2sdOptions(options.strategy),
         validations=options.validations,
         checkpoint_steps=100,
         workers=options.workers,

@@ -19,6 +19,7 @@ from sfm_features.training.data import DataOptions
 from sfm_features.training.evolve import Switches, plan_stages, schedule_rate
 from sfm_features.training.labels import LabelOptions
 from sfm_features.training.loop import Trainer
+from sfm_features.training.pg2sd import Pg2sdOptions
 from sfm_features.training.photos import hold_back, load_photos
 from sfm_features.training.settings import Outcome, Settings
 
@@ -106,6 +107,41 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, recipe: str) ->
     lines = (output / "log.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize(
+    "pg2sd",
+    [
+        Pg2sdOptions("pg2sd"),
+        Pg2sdOptions("pg2sd", "published", softened="descriptors"),
+        Pg2sdOptions("pg2sd", teacher="snapshot", flatten=True),
+        Pg2sdOptions("g2sds", teacher="average", softened="descriptors"),
+        Pg2sdOptions("pgcs"),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["joint", "alternating"])
+def test_a_stopped_run_remembers_what_was_hard(
+    tmp_path: Path, recipe: str, pg2sd: Pg2sdOptions
+) -> None:
+    photos = write_photos(tmp_path / "photos")
+    whole = train(photos, tmp_path / "whole", recipe, pg2sd=pg2sd)
+    plain = train(photos, tmp_path / "plain", recipe)
+
+    def stop(step: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(photos, tmp_path / "stopped", recipe, stop, pg2sd=pg2sd)
+    again = train(photos, tmp_path / "stopped", recipe, pg2sd=pg2sd)
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(again)[name]), name
+    differs = [
+        name
+        for name, value in weights_of(plain).items()
+        if not torch.equal(value, weights_of(whole)[name])
+    ]
+    assert differs
 
 
 @pytest.mark.parametrize("moment", ["half written", "not renamed", "older ones left"])

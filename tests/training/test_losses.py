@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,22 @@ def make_targets(*size: int) -> torch.Tensor:
     return torch.full(size, EMPTY, dtype=torch.int8)
 
 
+def focal_pixels(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return losses.focal_pixels(logits, targets).mean
+
+
+def hardest_triplet(*arguments: Any, **options: Any) -> torch.Tensor:
+    return losses.hardest_triplet(*arguments, **options).mean
+
+
+def dual_softmax(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    samples, right = losses.dual_softmax(*arguments)
+    return samples.mean, right
+
+
 def focal_cells(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Take the loss of keypoints that are in the middle of their pixels."""
-    return losses.focal_cells(logits, targets, (targets == KEYPOINT).half())
+    return losses.focal_cells(logits, targets, (targets == KEYPOINT).half()).mean
 
 
 def test_cells_of_zero_logits_are_uniform() -> None:
@@ -43,7 +57,7 @@ def test_cells_reward_the_right_pixel() -> None:
     assert focal_cells(logits.mT, targets) > 10
 
 
-@pytest.mark.parametrize("focal", [focal_cells, losses.focal_pixels])
+@pytest.mark.parametrize("focal", [focal_cells, focal_pixels])
 def test_being_sure_leaves_a_finite_slope(focal) -> None:
     targets = make_targets(1, 8, 16)
     targets[0, 2, 5] = KEYPOINT
@@ -76,7 +90,7 @@ def test_a_keypoint_between_cells_is_wanted_by_both() -> None:
 
     def step() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = losses.focal_cells(logits, targets, heat, gamma=0.0)
+        loss = losses.focal_cells(logits, targets, heat, gamma=0.0).mean
         loss.backward()
         return loss
 
@@ -97,17 +111,17 @@ def test_unknown_cells_and_pixels_do_not_count() -> None:
     targets[0, :, :8] = IGNORED
     changed = logits.clone()
     changed[0, 0, :, :8] = -3
-    assert losses.focal_pixels(logits, targets) == losses.focal_pixels(changed, targets)
+    assert focal_pixels(logits, targets) == focal_pixels(changed, targets)
 
 
 def test_pixels_balance_keypoints_and_background() -> None:
     targets = make_targets(1, 10, 10)
     targets[0, :2, 0] = KEYPOINT
     # p = 1/2 everywhere: keypoints and background each lose (1/2)^gamma log 2.
-    loss = losses.focal_pixels(torch.zeros(1, 1, 10, 10), targets)
+    loss = focal_pixels(torch.zeros(1, 1, 10, 10), targets)
     assert loss.item() == pytest.approx(0.5 * math.log(2))
     sure = torch.where(targets[:, None] == KEYPOINT, 30.0, -30.0)
-    assert losses.focal_pixels(sure, targets) < 1e-6
+    assert focal_pixels(sure, targets) < 1e-6
 
 
 def shift_maps(by: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -166,11 +180,11 @@ def test_triplet_of_orthogonal_descriptors() -> None:
     xy, used = make_points()
     d = torch.eye(4)[None]
     # Pairs are 0 apart and others sqrt(2), more than the margin.
-    assert losses.hardest_triplet(d, d, xy, used) == 0
+    assert hardest_triplet(d, d, xy, used) == 0
     swapped = d[:, [1, 0, 2, 3]]
     # Two pairs are sqrt(2) apart and their hardest negatives 0.
     expected = (2 * (math.sqrt(2) + 0.8)) / 4
-    loss = losses.hardest_triplet(d, swapped, xy, used)
+    loss = hardest_triplet(d, swapped, xy, used)
     assert loss.item() == pytest.approx(expected, abs=2e-3)
 
 
@@ -185,15 +199,15 @@ def test_an_easy_triplet_passes_over_the_hardest_negatives() -> None:
     for ease, rank in ((0.0, 0), (0.4, 1), (0.7, 2), (1.0, 3)):
         # The last is beyond the three that there are: nothing is to be pushed.
         expected = [max(0.0, 0.8 - n[rank]) if rank < 3 else 0.0 for n in near]
-        loss = losses.hardest_triplet(a, b, xy, used, ease=ease)
+        loss = hardest_triplet(a, b, xy, used, ease=ease)
         assert loss.item() == pytest.approx(sum(expected) / 4, abs=2e-3)
 
 
 def test_triplet_switches() -> None:
     xy, used = make_points()
     d, swapped = torch.eye(4)[None], torch.eye(4)[None][:, [1, 0, 2, 3]]
-    pull = losses.hardest_triplet(d, swapped, xy, used, distinctness=False)
-    push = losses.hardest_triplet(d, swapped, xy, used, repeatability=False)
+    pull = hardest_triplet(d, swapped, xy, used, distinctness=False)
+    push = hardest_triplet(d, swapped, xy, used, repeatability=False)
     assert pull.item() == pytest.approx(math.sqrt(2) / 2, abs=2e-3)
     assert push.item() == pytest.approx(0.4, abs=2e-3)
 
@@ -204,18 +218,18 @@ def test_near_points_are_no_negatives() -> None:
     near[:, :, 1] = near[:, :, 0] + 3
     same = torch.eye(4)[None].clone()
     same[0, 1] = same[0, 0]
-    assert losses.hardest_triplet(same, same, near, used) < 1e-3
-    assert losses.hardest_triplet(same, same, xy, used) > 0.3
+    assert hardest_triplet(same, same, near, used) < 1e-3
+    assert hardest_triplet(same, same, xy, used) > 0.3
     temperature = torch.tensor(20.0).log()
-    loss, right = losses.dual_softmax(same, same, near, used, temperature)
+    loss, right = dual_softmax(same, same, near, used, temperature)
     assert loss < 1e-5 and right == 1
-    assert losses.dual_softmax(same, same, xy, used, temperature)[0] > 0.3
+    assert dual_softmax(same, same, xy, used, temperature)[0] > 0.3
 
 
 def test_dual_softmax_of_equal_descriptors_is_uniform() -> None:
     xy, used = make_points()
     same = torch.ones(1, 4, 1)
-    loss, _ = losses.dual_softmax(same, same, xy, used, torch.tensor(3.0))
+    loss, _ = dual_softmax(same, same, xy, used, torch.tensor(3.0))
     assert loss.item() == pytest.approx(math.log(4), rel=1e-5)
 
 
@@ -229,8 +243,8 @@ def test_unused_points_neither_count_nor_compete() -> None:
     other[0, 3] = a[0, 0].detach()
     temperature = torch.tensor(2.0)
     for loss in (
-        lambda b: losses.dual_softmax(a, b, xy, used, temperature)[0],
-        lambda b: losses.hardest_triplet(a, b, xy, used),
+        lambda b: dual_softmax(a, b, xy, used, temperature)[0],
+        lambda b: hardest_triplet(a, b, xy, used),
     ):
         assert loss(b) == loss(other)
     loss(b).backward()

@@ -1,0 +1,184 @@
+"""PG2SD against its published figures, and what its statistics do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from sfm_features.training.guidance import Guidance
+from sfm_features.training.losses import Samples
+from sfm_features.training.pg2sd import (
+    Difficulty,
+    Pg2sdOptions,
+    Schedule,
+    constrain_peaks,
+    distil_own,
+    distil_taught,
+    measure_hard_share,
+    soften,
+    weigh,
+)
+
+OPTIONS = Pg2sdOptions("pg2sd")
+PUBLISHED = replace(OPTIONS, form="published")
+
+
+def at(epoch: int, options: Pg2sdOptions = OPTIONS) -> Schedule:
+    """Return the schedule of an epoch of the published forty, counted from 1."""
+    return Schedule(options, (epoch - 1) / 40)
+
+
+def find_confidence(p: torch.Tensor) -> torch.Tensor:
+    smooth = functional.avg_pool2d(p, 3, 1, 1)
+    mean = functional.avg_pool2d(smooth, 17, 1, 8, count_include_pad=False)
+    return (functional.max_pool2d(smooth, 17, 1, 8) - mean) / 2
+
+
+@pytest.mark.parametrize(
+    ("epoch", "slopes"),
+    [
+        (1, (0.12, 0.56, 1.0)),
+        (8, (0.44, 0.72, 1.0)),
+        (12, (0.68, 0.84, 1.0)),
+        (20, (0.94, 0.97, 1.0)),
+        (40, (1.0, 1.0, 1.0)),
+    ],
+)
+def test_the_constraint_lets_hard_samples_in(
+    epoch: int, slopes: tuple[float, ...]
+) -> None:
+    schedule = at(epoch)
+    for c, slope in zip((0.0, 0.25, 0.5), slopes, strict=True):
+        gate, late = schedule.gate, schedule.slope
+        assert 2 * c * (1 - gate) + late * gate - 0.001 == pytest.approx(
+            slope, abs=0.01
+        )
+
+
+def test_the_gate_opens_at_its_turn() -> None:
+    assert Schedule(OPTIONS, 0.2).gate == pytest.approx(0.5)
+    assert at(1).gate == pytest.approx(0.119, abs=1e-3)
+    assert at(1).slope == pytest.approx(1.0003, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "temperature", "mixing"),
+    [(1, 1.5, 0.5), (8, 1.354, 0.354), (12, 1.271, 0.271), (20, 1.104, 0.104),
+     (25, 1.0, 0.0), (40, 1.0, 0.0)],
+)  # fmt: skip
+def test_softening_ends(epoch: int, temperature: float, mixing: float) -> None:
+    assert at(epoch).temperature == pytest.approx(temperature, abs=1e-3)
+    assert at(epoch).mixing == pytest.approx(mixing, abs=1e-3)
+
+
+@pytest.mark.parametrize("epoch", [1, 12, 40])
+def test_the_constraints_gradient_is_its_closed_form(epoch: int) -> None:
+    torch.manual_seed(epoch)
+    p = torch.rand(2, 1, 40, 40, dtype=torch.float64, requires_grad=True)
+    schedule = at(epoch)
+    (found,) = torch.autograd.grad(constrain_peaks(p, schedule), p)
+    c = find_confidence(p)
+    gate = schedule.gate
+    slope = 2 * c * (1 - gate) + schedule.slope * gate - 0.001
+    (expected,) = torch.autograd.grad(c, p, -slope.detach() / c.numel())
+    torch.testing.assert_close(found, expected)
+    # A flat map has nothing to sharpen.
+    assert constrain_peaks(torch.full((1, 1, 40, 40), 0.3), schedule) > 0.99
+
+
+def test_distillation_is_what_was_published() -> None:
+    torch.manual_seed(0)
+    maps = torch.rand(50, 2, dtype=torch.float64, requires_grad=True)
+    q = (maps / 1.3).softmax(1)
+    entropy = -(q * q.log()).sum(1).mean()
+    expected = 0.4 * (0.5 * (maps - q).square()).mean() + 0.6 * entropy
+    torch.testing.assert_close(distil_own(maps, 1.3, 0.4), expected)
+    # Nothing is held fixed: the softened labels move, too.
+    assert torch.autograd.gradcheck(lambda m: distil_own(m, 1.3, 0.4), (maps,))
+
+
+def test_a_teacher_is_not_taught() -> None:
+    torch.manual_seed(0)
+    maps = torch.rand(6, 3, requires_grad=True)
+    taught = torch.rand(6, 3, requires_grad=True)
+    weight = torch.tensor([1.0, 0, 0, 0, 0, 0])
+    distil_taught(maps, taught, weight, 1.2, 0.3).backward()
+    assert taught.grad is None
+    assert maps.grad is not None
+    assert maps.grad[0].abs().sum() > 0 and maps.grad[1:].abs().sum() == 0
+    alike = distil_taught(taught, taught, weight, 1.0, 0.0)
+    assert alike <= distil_taught(maps, taught, weight, 1.0, 0.0)
+
+
+def test_difficulty_is_the_rank_of_late() -> None:
+    difficulty = Difficulty(20, 0.75)
+    difficulty.update(torch.linspace(0, 1, 4001))
+    norms = torch.tensor([0.0, 0.1, 0.5, 0.93, 1.0])
+    torch.testing.assert_close(difficulty.rank(norms), norms, atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        difficulty.rarity(norms), torch.ones(5), atol=2e-2, rtol=0
+    )
+    for _ in range(40):
+        difficulty.update(torch.full((100,), 0.02))
+    assert difficulty.rank(torch.tensor([0.06])) > 0.99
+    assert difficulty.rarity(torch.tensor([0.9])) > 10
+    difficulty.update(torch.zeros(0))
+    assert difficulty.shares.sum().item() == pytest.approx(1)
+
+
+def test_easy_samples_first_and_all_alike_at_last() -> None:
+    difficulty = Difficulty(20, 0.0)
+    norms = torch.linspace(0, 1, 2001)
+    difficulty.update(norms)
+    early = weigh(norms, difficulty, Schedule(replace(OPTIONS, steepness=60), 0.0))
+    torch.testing.assert_close(early, 1 - norms, atol=2e-3, rtol=0)
+    late = weigh(norms, difficulty, Schedule(OPTIONS, 1.0))
+    torch.testing.assert_close(late, torch.ones(2001), atol=1e-3, rtol=0)
+    shares = [measure_hard_share(norms, w, difficulty) for w in (early, late)]
+    # Integrals of u (1 - u) and of u over the upper half, over the whole.
+    assert shares == [pytest.approx(0.5, abs=0.01), pytest.approx(0.75, abs=0.01)]
+    assert soften(0.0, OPTIONS) == (1.5, 0.5)
+    assert soften(0.25, OPTIONS) == (1.25, 0.25)
+    assert soften(0.8, OPTIONS) == (1.0, 0.0)
+
+
+def test_without_its_histogram_it_is_as_published() -> None:
+    torch.manual_seed(0)
+    p, maps = torch.rand(2, 1, 32, 32), torch.rand(40, 2)
+    samples = Samples(torch.rand(20), torch.rand(20), torch.ones(20))
+    plain = [Guidance(o) for o in (PUBLISHED, replace(OPTIONS, bins=0))]
+    for progress in (0.0, 0.3, 1.0):
+        one, other = (g.constrain("detector", samples, progress, p) for g in plain)
+        assert one == other and set(one) == {"detector constraint"}
+        expected = constrain_peaks(p, Schedule(PUBLISHED, progress))
+        torch.testing.assert_close(one["detector constraint"], expected)
+        one_loss, other_loss = (g.distil(maps, None, samples, progress) for g in plain)
+        assert one_loss == other_loss
+        assert plain[0].constrain("descriptor", samples, progress) == {}
+    assert not plain[1].state_dict()
+
+
+def test_strategies_turn_on_what_they_name() -> None:
+    samples = Samples(torch.rand(9), torch.rand(9), torch.ones(9))
+    for strategy, keys in (
+        ("none", set()),
+        ("g2sds", {"descriptor hard share"}),
+        ("pgcs", {"descriptor hard share", "descriptor constraint"}),
+    ):
+        options = Pg2sdOptions(strategy)  # type: ignore[arg-type]
+        found = Guidance(options).constrain("descriptor", samples, 0.5)
+        assert set(found) == keys
+        assert options.distils == (strategy == "g2sds")
+
+
+def test_what_weighs_nothing_does_not_count() -> None:
+    used = torch.tensor([1.0, 1, 0, 0])
+    norms, each = torch.tensor([0.2, 0.4, 0.9, 0.9]), torch.tensor([1.0, 3, 99, 99])
+    guidance = Guidance(replace(OPTIONS, steepness=60))
+    found = guidance.constrain("descriptor", Samples(each, norms, used), 1.0)
+    assert found["descriptor constraint"].item() == pytest.approx(2.0, rel=1e-3)
+    difficulty = guidance.difficulties["descriptor"]
+    assert isinstance(difficulty, Difficulty) and difficulty.shares[18] == 0
