@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sfm_features.geometry import warp_points
 from sfm_features.training.photometric import LightRanges, cast_colour, relight
-from sfm_features.training.photos import Photo, PhotoSet
+from sfm_features.training.photos import REPLAY_FOLDER, Photo, PhotoSet
 from sfm_features.training.targets import IGNORED, draw_heat, draw_target
 from sfm_features.training.warps import (
     WarpRanges,
@@ -268,10 +268,6 @@ class PairSource:
         photos = self.photos.photos
         name = f"{photos[first].name} + {photos[second].name}"
         return a, b, np.stack([xy_a, xy_b]), used, np.full((3, 3), np.nan), name
-
-
-REPLAY_FOLDER = 1_000_000
-"""The folder number of photos that are replayed while a network is adapted."""
 
 
 def cut_crop(

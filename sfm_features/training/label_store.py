@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sfm_features.nets.dense import DenseNet
 from sfm_features.training.labels import LabelKind, LabelOptions, label_photo
-from sfm_features.training.photos import PhotoSet
+from sfm_features.training.photos import REPLAY_FOLDER, PhotoSet
 from sfm_features.types import F32
 
 logger = logging.getLogger(__name__)
@@ -27,12 +27,16 @@ _LEAST_SHARE = 0.25
 def choose_photos(photos: PhotoSet, count: int, seed: int, stage: int) -> list[int]:
     """Choose which photos a stage labels: `count` loose ones (0 = all), and all fixed.
 
-    Each stage takes others, so that in the end all of them were labelled afresh.
+    Each stage takes others, so that in the end all of them were labelled afresh; and
+    one's own before those that are replayed.
     """
     loose = [i for i, photo in enumerate(photos.photos) if not photo.group]
     if 0 < count < len(loose):
         order = np.random.default_rng([seed, 303]).permutation(loose)
-        loose = sorted(np.roll(order, -stage * count)[:count].tolist())
+        turned = np.roll(order, -stage * count).tolist()
+        replayed = [photos.photos[i].folder == REPLAY_FOLDER for i in turned]
+        first = sorted(range(len(turned)), key=replayed.__getitem__)[:count]
+        loose = sorted(turned[k] for k in first)
     # One frame stands for all of its camera.
     return loose + [members[0] for members in photos.groups().values()]
 

@@ -14,7 +14,7 @@ from sfm_features.errors import InputError
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.weights import save_weights
 from sfm_features.training.card import SCORES, describe_run
-from sfm_features.training.data import REPLAY_FOLDER, DataOptions
+from sfm_features.training.data import DataOptions
 from sfm_features.training.device import choose_device
 from sfm_features.training.evolve import plan_stages
 from sfm_features.training.labels import LabelOptions
@@ -24,7 +24,12 @@ from sfm_features.training.networks import make_net, read_net
 from sfm_features.training.options import AdaptOptions, TrainOptions, TrainSummary
 from sfm_features.training.pg2sd import Pg2sdOptions
 from sfm_features.training.photometric import LightRanges
-from sfm_features.training.photos import PhotoSet, hold_back, load_photos
+from sfm_features.training.photos import (
+    REPLAY_FOLDER,
+    PhotoSet,
+    hold_back,
+    load_photos,
+)
 from sfm_features.training.runlog import require_matplotlib
 from sfm_features.training.settings import Settings
 from sfm_features.training.town import TownPairs

@@ -18,7 +18,7 @@ from sfm_features.training.label_store import (
     merge_labels,
 )
 from sfm_features.training.peaks import find_peaks
-from sfm_features.training.photos import Photo, PhotoSet, load_photos
+from sfm_features.training.photos import REPLAY_FOLDER, Photo, PhotoSet, load_photos
 
 CPU = torch.device("cpu")
 
@@ -175,6 +175,17 @@ def test_stages_take_photos_in_turn() -> None:
     photos = PhotoSet([make_photo(seed=i) for i in range(9)])
     parts = [choose_photos(photos, 3, 0, stage) for stage in range(3)]
     assert sorted(sum(parts, [])) == list(range(9))
+
+
+def test_ones_own_photos_are_labelled_before_replayed_ones() -> None:
+    others = [replace(make_photo(seed=i), folder=REPLAY_FOLDER) for i in range(6)]
+    photos = PhotoSet([*others, *(make_photo(seed=i) for i in range(6, 9))])
+    for stage in range(3):
+        chosen = choose_photos(photos, 5, 0, stage)
+        assert chosen == sorted(set(chosen)) and len(chosen) == 5
+        assert {6, 7, 8} < set(chosen)
+    assert len({i for s in range(3) for i in choose_photos(photos, 5, 0, s)}) > 5
+    assert set(choose_photos(photos, 2, 0, 0)) < {6, 7, 8}
 
 
 def test_a_network_that_finds_nothing_does_not_replace_labels() -> None:
