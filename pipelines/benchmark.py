@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.networks import measure_networks
 from pipelines.benchmarks.reconstruction import measure_reconstruction
 from pipelines.benchmarks.results import Result
+from pipelines.benchmarks.steps import measure_steps
 from pipelines.benchmarks.strecha import read_cameras
 from sfm_features.errors import InputError, SfmError
 from sfm_features.extract import ExtractOptions
@@ -34,7 +36,9 @@ from sfm_features.scenes import read_truth, render_town
 
 EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
-NAMES = ("extract", "extract-evo", "match", "memory", "town", "networks", "images")
+NAMES = (
+    "extract", "extract-evo", "match", "memory", "town", "steps", "networks", "images",
+)  # fmt: skip
 ON_REQUEST = ("adapt",)
 
 
@@ -83,6 +87,14 @@ def _measure_extract(args: argparse.Namespace, extractor: str) -> Result:
     return measure_extract(town / "images", args.repeats, options)
 
 
+def _measure_steps(args: argparse.Namespace) -> Result:
+    town = args.output / f"town-{TOWN_VIEWS}"
+    render_town(town, TOWN_VIEWS, seed=args.seed)
+    run = args.output / "steps"
+    shutil.rmtree(run, ignore_errors=True)
+    return measure_steps(town / "images", run, seed=args.seed)
+
+
 def measure_images(args: argparse.Namespace, name: str, folder: Path) -> Result:
     """Reconstruct a folder of photographs, with its known cameras if there are any."""
     cameras = dict(args.strecha_cameras).get(name)
@@ -100,6 +112,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "match": lambda: measure_match(repeats=args.repeats, seed=args.seed),
         "memory": lambda: measure_memory(seed=args.seed),
         "town": lambda: measure_town(args),
+        "steps": lambda: _measure_steps(args),
         "adapt": lambda: measure_adapting(
             args.output, args.sequences, args.minutes, args.seed
         ),
