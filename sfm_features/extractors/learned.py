@@ -133,6 +133,8 @@ class Evo(_Learned):
 
     architecture = "evo"
     options = DecodeOptions()
+    # Half the size costs a quarter more, and photos from afar and from nearby match.
+    scales = (1.0, 0.5)
 
 
 class Sekd(_Learned):
