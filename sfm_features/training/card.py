@@ -43,7 +43,7 @@ def describe_run(
         },
         seeds=[run.seed],
         metrics={"on": "held-back photos, random warps and light, 3 px"}
-        | {key: round(chosen[key], 4) for key in SCORES},
+        | {key: round(chosen[key], 4) for key in SCORES if key in chosen},
     )
 
 

@@ -50,7 +50,7 @@ from sfm_features.training.pictures import draw_round
 from sfm_features.training.runlog import RunLog, draw_curves
 from sfm_features.training.settings import Outcome, Settings
 from sfm_features.training.town import TownPairs
-from sfm_features.training.validate import Scores, validate
+from sfm_features.training.validate import Scores, ViewPair, validate
 from sfm_features.types import F32, RunOptions
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,7 @@ class Trainer:
         self.frozen: DenseNet | None = None
         self.tutor: DenseNet | None = None
         self.scores: list[Scores] = []
+        self.views: list[ViewPair] = []
         self.recent: list[dict[str, float]] = []
 
     @property
@@ -109,14 +110,14 @@ class Trainer:
         resumed = self._resume()
         self.log = RunLog(self.folder / "log.jsonl", self.state.step)
         self.started = time.perf_counter() - self.state.seconds
-        if not resumed:
-            self._validate()
         stages = self.settings.stages
         with self._make_bar() as self.bar:
             while self.state.stage < len(stages):
                 stage = stages[self.state.stage]
                 self._begin(stage, resumed)
                 resumed = False
+                if self.state.step == 0 and self.state.stage == 0:
+                    self._validate()
                 self.recent.clear()
                 goes_on = self._train(stage)
                 self.state.stage = self.state.stage + 1 if goes_on else len(stages)
@@ -232,9 +233,14 @@ class Trainer:
         if self.town is not None:
             related.append((self.settings.data.town_share, self.town))
         if self.collections is not None and stage.labels not in ("random", "corners"):
-            place = self.folder / "multiview" / f"{self.state.stage:02d}"
+            places = self.folder / "multiview"
             run = RunOptions(device=self.device.type, seed=self.seed)
-            tracks = self.collections.reconstruct(self.photos, start, place, run)
+            tracks = self.collections.reconstruct(
+                self.photos, start, places / f"{self.state.stage:02d}", run
+            )
+            # Always those of the first reconstruction, or figures would not compare.
+            first = self.collections.collect(self.photos, min(places.iterdir()))
+            self.views = first.held_back(self.photos, self.held_back, self.seed)
             labels = tracks.add_keypoints(labels)
             tracks = tracks.among(labels)
             if len(tracks):
@@ -313,11 +319,17 @@ class Trainer:
     def _validate(self) -> bool:
         """Validate; False if it stays worse than the start, where that counts."""
         scores = validate(
-            self.teacher, self.photos, self.held_back, self.device, self.seed
+            self.teacher,
+            self.photos,
+            self.held_back,
+            self.device,
+            self.seed,
+            self.views,
         )
         self.scores.append(scores)
+        figures = {k: v for k, v in vars(scores).items() if v is not None}
         seconds = self.state.seconds
-        self.log.add(self.state.step, seconds=seconds, validation=True, **vars(scores))
+        self.log.add(self.state.step, seconds=seconds, validation=True, **figures)
         if self.settings.pictures:
             draw_curves(self.log, self.folder / "curves.png")
         logger.info(

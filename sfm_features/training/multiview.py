@@ -38,17 +38,16 @@ class Collections:
     def reconstruct(
         self, photos: PhotoSet, net: DenseNet, output: Path, run: RunOptions
     ) -> TrackPairs:
-        """Reconstruct every collection with a network, and collect what came out.
+        """Reconstruct every place with a network, and collect what came out.
 
         What is finished in `output` is kept; a stopped one goes on.
         """
         weights = output / "weights.safetensors"
         output.mkdir(parents=True, exist_ok=True)
         save_weights(net, weights, Card(name_architecture(net)))
-        models: list[tuple[str, Model]] = []
         lines = []
         for prefix, names in _find_places(photos, self.number).items():
-            place = output / "places" / (prefix or "all")
+            place = _place_models(output, prefix)
             place.mkdir(parents=True, exist_ok=True)
             wanted = place / "images.txt"
             replace_text(wanted, "".join(f"{name}\n" for name in names))
@@ -58,30 +57,44 @@ class Collections:
                 max_keypoints=self.keypoints,
                 image_list=wanted,
             )
-            found = _reconstruct(self.folder / prefix, place, extraction, run)
-            models += [(prefix, model) for model in found]
-            lines.append(_describe(prefix, len(names), found))
+            _reconstruct(self.folder / prefix, place, extraction, run)
+            lines.append(_describe(prefix, len(names), _read_models(place)))
             logger.info("%s", lines[-1])
         replace_text(output / "collections.txt", "".join(f"{x}\n" for x in lines))
-        pairs = collect_tracks(photos, self.number, models, self.tracks)
+        pairs = self.collect(photos, output)
         logger.info("multiview: %d pairs of %d photos", len(pairs), len(pairs.seen))
         return pairs
+
+    def collect(self, photos: PhotoSet, output: Path) -> TrackPairs:
+        """Collect what was reconstructed into `output` before."""
+        models = (
+            (prefix, model)
+            for prefix in _find_places(photos, self.number)
+            for model in _read_models(_place_models(output, prefix))
+        )
+        return collect_tracks(photos, self.number, models, self.tracks)
+
+
+def _place_models(output: Path, prefix: str) -> Path:
+    return output / "places" / (prefix or "all")
 
 
 def _reconstruct(
     images: Path, place: Path, extraction: ExtractOptions, run: RunOptions
-) -> list[Model]:
+) -> None:
     # Only now: training without collections works where there is no COLMAP.
-    from sfm_features.colmap import list_models, read_model
     from sfm_features.reconstruct import ReconstructOptions, reconstruct
 
+    options = ReconstructOptions(report=False)
     try:
-        reconstruct(
-            images, place, ReconstructOptions(report=False), extraction, run=run
-        )
+        reconstruct(images, place, options, extraction, run=run)
     except (ReconstructionError, InputError) as error:
         logger.warning("%s: %s", images, error)
-        return []
+
+
+def _read_models(place: Path) -> list[Model]:
+    from sfm_features.colmap import list_models, read_model
+
     return [read_model(path) for path in list_models(place / "sparse")]
 
 

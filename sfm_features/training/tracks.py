@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from sfm_features.training.photos import Photo, PhotoSet
+from sfm_features.training.validate import ViewPair
 from sfm_features.types import F32, F64, I64, Bool, Model, RegisteredImage, undo_resize
 
 _WIDE_DEG = 20.0
 """Pairs are chosen in proportion to the angle between their rays, up to this."""
 _NARROW_DEG = 2.0
 _SAME_SHAPE = 0.02
+_MOST_HELD_BACK = 32
+"""Pairs that are measured on."""
 _SEPARATE_PX = 3.0
 
 
@@ -79,6 +82,19 @@ class TrackPairs:
         """Return the pairs whose photos are both among these."""
         keep = np.array([a in photos and b in photos for a, b in self.pairs], bool)
         return TrackPairs(self.seen, self.pairs[keep], self.angles_deg[keep])
+
+    def held_back(
+        self, photos: PhotoSet, held_back: Sequence[int], seed: int
+    ) -> list[ViewPair]:
+        """Choose pairs to measure on: with a photo that is never learned from."""
+        touching = np.isin(self.pairs, held_back).any(axis=1).nonzero()[0]
+        order = np.random.default_rng([seed, 17]).permutation(touching)
+        chosen = []
+        for a, b in self.pairs[np.sort(order[:_MOST_HELD_BACK])].tolist():
+            xy_a, xy_b = self.relate(a, b, np.zeros((0, 2)))
+            greys = photos.photos[a].grey, photos.photos[b].grey
+            chosen.append(ViewPair(*greys, np.float32(xy_a), np.float32(xy_b)))
+        return chosen
 
     def add_keypoints(self, labels: Mapping[int, F32]) -> dict[int, F32]:
         """Put the points that survived before the keypoints of the labelled photos."""

@@ -197,8 +197,8 @@ def _run(
         seconds=outcome.seconds,
         photos=len(photos),
         skipped=photos.skipped,
-        first={key: figures[0][key] for key in SCORES},
-        last={key: card.metrics[key] for key in SCORES},
+        first={key: figures[0][key] for key in SCORES if key in figures[0]},
+        last={key: card.metrics[key] for key in SCORES if key in card.metrics},
         kept_start=outcome.kept_start,
     )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import mean
 
 import cv2
 import numpy as np
 import torch
 
 from sfm_features import metrics
-from sfm_features.nets.dense import DenseNet, sample_descriptors
+from sfm_features.nets.dense import DenseNet, pad_to_stride, sample_descriptors
 from sfm_features.training.device import autocast
 from sfm_features.training.peaks import find_peaks
 from sfm_features.training.photometric import LightRanges, relight
@@ -26,7 +27,11 @@ _CORRECT_PX = 3.0
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over pairs, at 3 px; `night` are pairs whose second image is dark."""
+    """Means over pairs, at 3 px; `night` are pairs whose second image is dark.
+
+    `views` is the share of points whose descriptors find each other in two photos of a
+    place that was reconstructed, where there are any.
+    """
 
     repeatability: float
     matching_score: float
@@ -34,11 +39,13 @@ class Scores:
     night_repeatability: float
     night_matching_score: float
     night_homography: float
+    views: float | None = None
 
     @property
     def overall(self) -> float:
-        """The mean matching score by day and against night."""
-        return (self.matching_score + self.night_matching_score) / 2
+        """The mean matching score by day, against night, and from other views."""
+        found = [self.matching_score, self.night_matching_score]
+        return mean(found if self.views is None else [*found, self.views])
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,16 @@ class ProbePair:
     a: U8
     b: U8
     b_from_a: F64
+
+
+@dataclass(frozen=True)
+class ViewPair:
+    """Two photos (H, W) of a place, and points (N, 2) that both show."""
+
+    a: U8
+    b: U8
+    xy_a: F32
+    xy_b: F32
 
 
 def make_probes(
@@ -89,6 +106,7 @@ def validate(
     held_back: Sequence[int],
     device: torch.device,
     seed: int = 0,
+    views: Sequence[ViewPair] = (),
 ) -> Scores:
     """Measure a network; its mode is left as it was."""
     was_training = net.training
@@ -99,8 +117,25 @@ def validate(
         measured = [_measure(net, probe, device) for probe in probes]
         columns = zip(*measured, strict=True)
         figures += [float(np.mean(column)) for column in columns]
+    found = mean(_match_views(net, pair, device) for pair in views) if views else None
     net.train(was_training)
-    return Scores(*figures)
+    return replace(Scores(*figures), views=found)
+
+
+def _match_views(net: DenseNet, pair: ViewPair, device: torch.device) -> float:
+    """Return the share of a pair's points whose descriptors find each other."""
+    both = []
+    for grey, xy in ((pair.a, pair.xy_a), (pair.b, pair.xy_b)):
+        image = torch.from_numpy(grey).to(device)[None, None].float() / 255
+        padded = pad_to_stride(image, net.stride)
+        with autocast(device):
+            dense = net(padded)
+        where = torch.from_numpy(xy).to(device)[None]
+        size = (padded.shape[3], padded.shape[2])
+        unit = sample_descriptors(dense.descriptors.float(), where, size)[0]
+        both.append(unit.cpu().numpy())
+    matches = match_mutually(*both)
+    return float((matches[:, 0] == matches[:, 1]).sum() / len(pair.xy_a))
 
 
 def _measure(

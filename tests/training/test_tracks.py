@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_kit import make_photo
+from training_kit import TinyNet, make_photo
 
 from sfm_features.geometry import look_at
 from sfm_features.training.data import DataOptions, PairSource
@@ -15,6 +15,7 @@ from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import PhotoSet
 from sfm_features.training.targets import KEYPOINT
 from sfm_features.training.tracks import TrackOptions, TrackPairs, collect_tracks
+from sfm_features.training.validate import ViewPair, validate
 from sfm_features.types import F64, Camera, Model, Pose, RegisteredImage
 
 FOLDER = 3
@@ -142,3 +143,27 @@ def test_a_batch_of_tracks_shows_the_same_points() -> None:
             told = batch.targets[4 * side + pair][y, x] == KEYPOINT
             # Single precision may round to the pixel beside it.
             assert told.float().mean() > 0.95
+
+
+def test_pairs_to_measure_on_have_a_photo_that_is_held_back() -> None:
+    photos, tracks = make_photos(), collect(make_model())
+    views = tracks.held_back(photos, [2], seed=0)
+    assert len(views) == 3
+    xy_a, xy_b = tracks.relate(1, 2, np.zeros((0, 2)))
+    np.testing.assert_allclose(views[0].xy_a, xy_a, atol=1e-4)
+    np.testing.assert_allclose(views[0].xy_b, xy_b, atol=1e-4)
+    assert views[0].a is photos.photos[1].grey and views[0].b is photos.photos[2].grey
+    assert tracks.held_back(photos, [], seed=0) == []
+
+
+def test_views_of_the_same_picture_match() -> None:
+    picture = make_photo((200, 150)).grey
+    xy = np.random.default_rng(0).uniform(20, 130, (30, 2)).astype(np.float32)
+    photos = PhotoSet([make_photo((200, 150))])
+    device = torch.device("cpu")
+    for there, low, high in ((xy, 0.9, 1.0), (xy[::-1].copy(), 0.0, 0.1)):
+        views = [ViewPair(picture, picture, xy, there)]
+        scores = validate(TinyNet(), photos, [0], device, views=views)
+        assert scores.views is not None and low <= scores.views <= high
+        assert min(scores.matching_score, scores.views) <= scores.overall <= 1
+    assert validate(TinyNet(), photos, [0], device).views is None

@@ -96,7 +96,8 @@ def test_a_place_is_reconstructed_and_learned_from(
         steps=4, rounds=1, batch=2, crop_px=128, views=1, validations=1,
         validation_photos=2, learning_rate=1e-6, multiview=True, track_share=1.0,
     )  # fmt: skip
-    adapt(town_photos / "images", tmp_path / "run", "evo", options, CPU)
+    summary = adapt(town_photos / "images", tmp_path / "run", "evo", options, CPU)
+    assert 0.2 < summary.first["views"] <= 1 and "views" in summary.last
     folder = tmp_path / "run/multiview/00"
     report = (folder / "collections.txt").read_text()
     found = re.fullmatch(
