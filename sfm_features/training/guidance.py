@@ -21,6 +21,8 @@ from sfm_features.training.pg2sd import (
 )
 from sfm_features.training.warps import sample_maps
 
+_SHOWN_RANKS = 11
+
 
 class Guidance(nn.Module):
     """The parts of PG2SD that an objective adds to its losses.
@@ -58,10 +60,29 @@ class Guidance(nn.Module):
         weights = weigh(norms, difficulty, schedule) * samples.weights[counted]
         share = measure_hard_share(norms, weights, difficulty)
         found = {f"{name} hard share": norms.new_tensor(share)}
+        each = samples.losses[counted]
+        ranks = difficulty.rank(norms)
+        for kind, chosen in (("easiest", ranks < 0.2), ("hardest", ranks >= 0.8)):
+            if chosen.any():
+                found[f"{name} {kind}"] = each[chosen].detach().mean()
         if self.options.constrains:
-            total = (weights * samples.losses[counted]).sum()
+            total = (weights * each).sum()
             mean = total / weights.sum().clamp(min=1e-6)
             found[f"{name} constraint"] = self.options.constraint * mean
+        return found
+
+    def describe(self, progress: float) -> dict[str, dict[str, list[float]]]:
+        """Describe how hard samples are and what they weigh, for the log."""
+        schedule = Schedule(self.options, progress)
+        found = {}
+        for name in self.difficulties:
+            difficulty = self._get(name)
+            norms = difficulty.find_quantiles(_SHOWN_RANKS)
+            weights = weigh(norms, difficulty, schedule)
+            found[name] = {
+                "shares": [round(x, 5) for x in difficulty.shares.tolist()],
+                "weights": [round(x, 5) for x in weights.tolist()],
+            }
         return found
 
     def distil(

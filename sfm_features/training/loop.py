@@ -47,7 +47,7 @@ from sfm_features.training.multiview import Collections
 from sfm_features.training.objective import Objective
 from sfm_features.training.photos import PhotoSet
 from sfm_features.training.pictures import draw_round
-from sfm_features.training.runlog import RunLog, draw_curves
+from sfm_features.training.runlog import RunLog, draw_curves, draw_difficulty
 from sfm_features.training.settings import Outcome, Settings
 from sfm_features.training.town import TownPairs
 from sfm_features.training.validate import Scores, ViewPair, validate
@@ -303,7 +303,11 @@ class Trainer:
         if self.state.step % _LOG_STEPS:
             return
         # Single steps jump about: webcams by night are harder than a crop by day.
-        means = {k: sum(r[k] for r in self.recent) / len(self.recent) for k in figures}
+        means = {
+            key: sum(found) / len(found)
+            for key in figures
+            if (found := [r[key] for r in self.recent if key in r])
+        }
         self.recent.clear()
         self.log.add(self.state.step, seconds=self.state.seconds, **means)
         shown = {k: f"{v:.3f}" for k, v in means.items()}
@@ -328,10 +332,13 @@ class Trainer:
         )
         self.scores.append(scores)
         figures = {k: v for k, v in vars(scores).items() if v is not None}
+        if spread := self.objective.guidance.describe(self._progress()):
+            figures["difficulty"] = spread
         seconds = self.state.seconds
         self.log.add(self.state.step, seconds=seconds, validation=True, **figures)
         if self.settings.pictures:
             draw_curves(self.log, self.folder / "curves.png")
+            draw_difficulty(self.log, self.folder / "difficulty.png")
         logger.info(
             "step %d: matching score %.3f by day, %.3f against night",
             self.state.step,

@@ -183,6 +183,14 @@ class Difficulty(nn.Module):
         return (below[index] + (place - index) * self.shares[index]).clamp(0, 1)
 
     @torch.no_grad()
+    def find_quantiles(self, count: int) -> Tensor:
+        """Return the norms (count,) that have ranks evenly from 0 to 1."""
+        grid = torch.linspace(0, 1, 1001, device=self.shares.device)
+        wanted = torch.linspace(0, 1, count, device=self.shares.device)
+        index = torch.searchsorted(self.rank(grid).contiguous(), wanted)
+        return grid[index.clamp(max=1000)]
+
+    @torch.no_grad()
     def rarity(self, norms: Tensor) -> Tensor:
         """Return how rare samples as hard as these are; 1 if all are alike."""
         bins = len(self.shares)

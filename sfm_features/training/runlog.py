@@ -37,7 +37,7 @@ class RunLog:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def series(self, key: str) -> tuple[list[int], list[float]]:
+    def series(self, key: str) -> tuple[list[int], list[Any]]:
         """Return the steps at which a figure was taken, and the figure."""
         found = [(r["step"], r[key]) for r in self.records if key in r]
         return [step for step, _ in found], [value for _, value in found]
@@ -62,7 +62,7 @@ def _read(path: Path) -> list[Mapping[str, Any]]:
 _PANELS = {
     "losses": ("loss", "detector", "descriptor", "repeat", "kept"),
     "matching accuracy of training points": ("accuracy",),
-    "held-back photos": ("repeatability", "matching_score", "homography"),
+    "held-back photos": ("repeatability", "matching_score", "homography", "views"),
     "held-back photos against night": (
         "night_repeatability",
         "night_matching_score",
@@ -89,5 +89,40 @@ def draw_curves(log: RunLog, path: Path) -> None:
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
+            axis.legend()
+    save_whole(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def draw_difficulty(log: RunLog, path: Path) -> None:
+    """Draw how hard samples were and what they weighed, where that was taken down."""
+    from matplotlib.figure import Figure
+
+    steps, spreads = log.series("difficulty")
+    if not steps:
+        return
+    names = sorted(spreads[0])
+    figure = Figure(figsize=(13, 3.4 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), 3, squeeze=False)
+    for (spread, weight, loss), name in zip(axes, names, strict=True):
+        columns = [s[name]["shares"] for s in spreads]
+        edges = [*steps, steps[-1] + max(1, steps[-1] // len(steps))]
+        bins = [i / len(columns[0]) for i in range(len(columns[0]) + 1)]
+        rows = list(zip(*columns, strict=True))
+        image = spread.pcolormesh(edges, bins, rows, cmap="magma")
+        figure.colorbar(image, ax=spread, label="share of samples")
+        spread.set(title=f"{name}: gradients' norms", xlabel="step", ylabel="norm")
+        for i in sorted({0, len(steps) // 4, len(steps) // 2, len(steps) - 1}):
+            weights = spreads[i][name]["weights"]
+            ranks = [k / (len(weights) - 1) for k in range(len(weights))]
+            weight.plot(ranks, weights, label=f"step {steps[i]}")
+        weight.set(title=f"{name}: weight by difficulty", xlabel="difficulty")
+        for kind in ("easiest", "hardest"):
+            at, values = log.series(f"{name} {kind}")
+            loss.plot(at, values, label=f"{kind} fifth", lw=1.2)
+        at, values = log.series(f"{name} hard share")
+        loss.plot(at, values, label="gradient of the harder half", ls=":")
+        loss.set(title=f"{name}: loss by difficulty", xlabel="step")
+        for axis in (weight, loss):
+            axis.grid(alpha=0.3)
             axis.legend()
     save_whole(path, lambda temporary: figure.savefig(temporary, format="png"))

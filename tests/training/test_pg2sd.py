@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,8 +22,10 @@ from sfm_features.training.pg2sd import (
     soften,
     weigh,
 )
+from sfm_features.training.runlog import RunLog, draw_difficulty
 
 OPTIONS = Pg2sdOptions("pg2sd")
+SHOWN = {"descriptor hard share", "descriptor easiest", "descriptor hardest"}
 PUBLISHED = replace(OPTIONS, form="published")
 
 
@@ -162,11 +165,11 @@ def test_without_its_histogram_it_is_as_published() -> None:
 
 
 def test_strategies_turn_on_what_they_name() -> None:
-    samples = Samples(torch.rand(9), torch.rand(9), torch.ones(9))
+    samples = Samples(torch.rand(99), torch.rand(99), torch.ones(99))
     for strategy, keys in (
         ("none", set()),
-        ("g2sds", {"descriptor hard share"}),
-        ("pgcs", {"descriptor hard share", "descriptor constraint"}),
+        ("g2sds", SHOWN),
+        ("pgcs", SHOWN | {"descriptor constraint"}),
     ):
         options = Pg2sdOptions(strategy)  # type: ignore[arg-type]
         found = Guidance(options).constrain("descriptor", samples, 0.5)
@@ -182,3 +185,27 @@ def test_what_weighs_nothing_does_not_count() -> None:
     assert found["descriptor constraint"].item() == pytest.approx(2.0, rel=1e-3)
     difficulty = guidance.difficulties["descriptor"]
     assert isinstance(difficulty, Difficulty) and difficulty.shares[18] == 0
+
+
+def test_what_is_hard_is_described_and_drawn(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    guidance, log = Guidance(OPTIONS), RunLog(tmp_path / "log.jsonl", 0)
+    for step in range(3):
+        norms = torch.rand(500) ** (step + 1)
+        samples = Samples(norms * 2, norms, torch.ones(500))
+        for name in ("detector", "descriptor"):
+            found = guidance.constrain(name, samples, step / 2)
+            log.add(step, **{key: float(value) for key, value in found.items()})
+            assert found[f"{name} hardest"] > found[f"{name} easiest"]
+        log.add(step, difficulty=guidance.describe(step / 2))
+    first, last = (log.records[i]["difficulty"]["detector"] for i in (2, -1))
+    assert sum(last["shares"]) == pytest.approx(1, abs=1e-3)
+    assert last["shares"][0] > 2 * last["shares"][-1]
+    # At first the weight falls with difficulty, at last it is the same for all.
+    assert first["weights"] == sorted(first["weights"], reverse=True)
+    assert first["weights"][0] > 2 * first["weights"][-1]
+    assert max(last["weights"]) - min(last["weights"]) < 0.01
+    draw_difficulty(log, tmp_path / "difficulty.png")
+    assert (tmp_path / "difficulty.png").stat().st_size > 10_000
+    draw_difficulty(RunLog(tmp_path / "none.jsonl", 0), tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
