@@ -56,7 +56,7 @@ SHOWN = (
 class Scale:
     """How large the runs are."""
 
-    steps: int = 480
+    steps: int = 300
     rounds: int = 3
     batch: int = 4
     crop_px: int = 96

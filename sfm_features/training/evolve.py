@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:  # the shell reads the options without loading torch
@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # the shell reads the options without loading torch
 
 _MOST_EASE = 0.5
 _EASY_SHARE = 0.8
-"""Share of the first stage after which triplets are as hard as ever."""
+"""Share of a training from scratch after which triplets are as hard as ever."""
 
 Recipe: TypeAlias = Literal["joint", "alternating"]
 DescriptorLoss: TypeAlias = Literal["softmax", "triplet"]
@@ -53,18 +53,17 @@ class Stage:
     hardness: float = 1.0
     """Share of the nights and fixed cameras asked for that this stage gets."""
     from_scratch: bool = False
-    """Whether nothing was learned before."""
+    """Whether nothing was learned before this training."""
 
     def ease(self, progress: float) -> float:
         """Return the share of a triplet's negatives to pass over as too hard.
 
-        A descriptor that has learned nothing and sees the hardest ones only gives up
-        and calls everything the same; so it starts with those of middling difficulty.
+        A descriptor that has learned little and sees the hardest ones only gives up and
+        calls everything the same; so it starts with those of middling difficulty.
         """
         if not self.from_scratch:
             return 0.0
-        done = (progress - self.start) / (self.end - self.start)
-        return _MOST_EASE * max(0.0, 1 - done / _EASY_SHARE)
+        return _MOST_EASE * max(0.0, 1 - progress / _EASY_SHARE)
 
 
 def plan_stages(
@@ -93,7 +92,7 @@ def _plan_joint(rounds: int, switches: Switches, first: LabelKind) -> list[Stage
             end=(i + 1) / rounds,
             keep_older_labels=True,
             hardness=(i + 1) / rounds if first != later else 1.0,
-            from_scratch=i == 0 and first != later,
+            from_scratch=first != later,
         )
         for i in range(rounds)
     ]
@@ -108,17 +107,10 @@ def _plan_alternating(rounds: int, switches: Switches, first: LabelKind) -> list
         middle, start, end = (i + 0.5) / rounds, i / rounds, (i + 1) / rounds
         common = {"fresh_optimizer": True, "decay_within": True}
         looked_at: LabelKind = first if i == 0 else "detector"
-        stages.append(
-            Stage(
-                f"round {i} descriptor",
-                looked_at,
-                start,
-                middle,
-                False,
-                from_scratch=looked_at in ("random", "corners"),
-                **common,
-            )  # fmt: skip
+        teach = Stage(
+            f"round {i} descriptor", looked_at, start, middle, False, **common
         )
+        stages.append(replace(teach, from_scratch=first in ("random", "corners")))
         stages.append(
             Stage(f"round {i} detector", later, middle, end, True, False, **common)
         )
