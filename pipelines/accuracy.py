@@ -31,7 +31,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("folders", type=Path, nargs="+", help="folders of pairs")
     add("--extractors", nargs="+", default=["evo", "sift"], help="which to compare")
-    add("--weights", nargs="+", default=[], metavar="NAME=FILE", help="other weights")
+    add(
+        "--weights", nargs="+", action="extend", default=[], metavar="NAME=FILE",
+        help="other weights",
+    )  # fmt: skip
     add("--scales", nargs="+", type=float, default=[], help="scales of evo and sekd")
     add("--output", type=Path, default=Path("accuracy-output"), help="folder to write")
     add("--seed", type=int, default=0, help="of the estimators")

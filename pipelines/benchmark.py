@@ -57,7 +57,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--minutes", type=float, default=10.0, help="how long `adapt` trains")
     add("--sequences", type=Path, help="planar scenes for `adapt`, as HPatches has")
     add("--write", type=Path, help="document whose marked sections are filled")
-    add("--images", metavar="NAME=FOLDER", nargs="+", type=_split_name, default=[])
+    add(
+        "--images", metavar="NAME=FOLDER", nargs="+", action="extend",
+        type=_split_name, default=[],
+    )  # fmt: skip
     add(
         "--strecha-cameras",
         metavar="NAME=FOLDER",

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("name", help="the network they are of: evo or sekd")
     add("--commit", default="", help="what the training was run at")
     add("--sources", default="", help="what the photos are and where they come from")
-    add("--figure", metavar="NAME=VALUE", nargs="+", default=[])
+    add("--figure", metavar="NAME=VALUE", nargs="+", action="extend", default=[])
     add("--folder", type=Path, default=BUNDLED, help="where to put them")
     args = parser.parse_args(arguments)
     try:

@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from sfm_features import __version__, colmap
 from sfm_features import pairs as pairing
 from sfm_features.demo import DemoOptions, run_demo
-from sfm_features.errors import Cancelled, SfmError
+from sfm_features.errors import Cancelled, OptionError, SfmError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import explain_os_errors, journal_path
 from sfm_features.match import MatchOptions, match
@@ -218,11 +218,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # While another program keeps the cores busy, threads that wait by spinning take the
     # time that those they wait for need: matching then took five times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if (sys.argv[1:] if arguments is None else list(arguments)) == ["--version"]:
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given == ["--version"]:
         sys.stdout.write(f"sfm-features {__version__}\n")
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        _refuse_repeated(given)
         with logging_redirect_tqdm(), _interrupt_when_terminated():
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,
@@ -244,6 +246,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return 0
+
+
+def _refuse_repeated(arguments: Sequence[str]) -> None:
+    """Raise OptionError for an option given twice: only the last one would count."""
+    flags = [a.partition("=")[0] for a in arguments if a.startswith("--")]
+    for flag in flags:
+        if flags.count(flag) > 1:
+            raise OptionError(
+                f"{flag} is given {flags.count(flag)} times; give it once, and if it "
+                "takes several values, all behind it"
+            )
 
 
 @contextmanager

@@ -58,6 +58,10 @@ def test_stages_by_hand(
         (["pairs", "--method", "exhaustive", "--output", "p.txt"], "--features or"),
         (["extract", "no/where", "--output", "f.h5"], "no such folder"),
         (["match", "no.h5", "--pairs", "p.txt", "--output", "m.h5"], "no such file"),
+        (
+            ["train", "a", "--output", "o", "--more-photos", "b", "--more-photos=c"],
+            "--more-photos is given 2 times",
+        ),
     ],
 )
 def test_mistakes(
