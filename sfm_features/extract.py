@@ -35,8 +35,8 @@ _MASK_OVERSAMPLING = 4  # keypoints asked for per keypoint wanted, as masks remo
 class ExtractOptions:
     """How features are extracted."""
 
-    extractor: str = "sift"
-    """Method: sift, evo, sekd, aliked, disk, xfeat, dedode or keynet."""
+    extractor: str = "evo"
+    """Method: evo, sekd, sift, aliked, disk, xfeat, dedode or keynet."""
     max_keypoints: int = 2048
     """Keep the strongest so many of an image."""
     max_size: int = 1600
