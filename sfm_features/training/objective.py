@@ -81,13 +81,10 @@ class Objective(nn.Module):
         if stage.descriptor:
             found = self._add_descriptor(dense, batch, ease, progress, parts, terms)
             if self.guidance.options.distils:
+                maps = self.guidance.read(net, dense, batch, found)
                 taught = None
                 if teacher is not None:
-                    with torch.no_grad(), autocast(images.device):
-                        theirs = teacher(images)
-                    matched, _ = self._match(theirs, batch, ease)
-                    taught = self.guidance.read(net, theirs, batch, matched)
-                maps = self.guidance.read(net, dense, batch, found)
+                    taught = self._ask(teacher, images, batch, ease)
                 parts["distilled"] = self.guidance.distil(maps, taught, found, progress)
                 terms.append(self.weights.descriptor * parts["distilled"])
         if stage.detector:
@@ -157,6 +154,16 @@ class Objective(nn.Module):
         added = self.guidance.constrain("descriptor", found, progress)
         self._add_constraint(added, self.weights.descriptor, parts, terms)
         return found
+
+    def _ask(
+        self, teacher: DenseNet, images: Tensor, batch: Batch, ease: float
+    ) -> Tensor:
+        """Read what a teacher says of a batch's points."""
+        with torch.no_grad():
+            with autocast(images.device):
+                dense = teacher(images)
+            matched, _ = self._match(dense, batch, ease)
+            return self.guidance.read(teacher, dense, batch, matched)
 
     def _match(self, dense: Dense, batch: Batch, ease: float) -> tuple[Samples, Tensor]:
         """Return the descriptors' loss at each point, and the share matched rightly."""
