@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -249,13 +250,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse_repeated(arguments: Sequence[str]) -> None:
-    """Raise OptionError for an option given twice: only the last one would count."""
-    flags = [a.partition("=")[0] for a in arguments if a.startswith("--")]
-    for flag in flags:
-        if flags.count(flag) > 1:
+    """Raise OptionError for a list given in two parts: only the last would count."""
+    several = {
+        f"--{field.name.replace('_', '-')}"
+        for options in (ExtractOptions, TrainOptions, AdaptOptions)
+        for field in fields(options)
+        if str(field.type).startswith("tuple")
+    }
+    given = [a.partition("=")[0] for a in arguments]
+    for flag in sorted(several):
+        if given.count(flag) > 1:
             raise OptionError(
-                f"{flag} is given {flags.count(flag)} times; give it once, and if it "
-                "takes several values, all behind it"
+                f"{flag} is given {given.count(flag)} times; give it once, with all "
+                "values behind it"
             )
 
 
