@@ -7,6 +7,8 @@ off first. Everything is repeatable: of equal values the first in reading order 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +20,11 @@ from sfm_features.types import Features
 
 _MOST_OFFSET_PX = 0.75
 """How far the top of a slanting peak may be from its highest pixel, along an axis."""
+
+
+_SMALL = 2**19
+"""Pixels up to which waking a second core for each little step costs more time than it
+saves."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,17 @@ def decode(
     options: DecodeOptions = DecodeOptions(),
 ) -> list[Features]:
     """Choose and describe keypoints of each image; size (width, height) unpadded."""
+    few = dense.logits.device.type == "cpu" and dense.logits.numel() <= _SMALL
+    with _use_one_core() if few else nullcontext():
+        return _decode(net, dense, image_size, options)
+
+
+def _decode(
+    net: DenseNet,
+    dense: Dense,
+    image_size: tuple[int, int],
+    options: DecodeOptions,
+) -> list[Features]:
     width, height = image_size
     padded_size = (dense.logits.shape[-1], dense.logits.shape[-2])
     log_p = net.log_probability(dense.logits)[:, :, :height, :width]
@@ -120,6 +138,16 @@ def fit_peaks(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
     offset = torch.stack((offset_x * has_x, offset_y * has_y), dim=1).nan_to_num(0.0)
     offset = offset.clamp(-_MOST_OFFSET_PX, _MOST_OFFSET_PX)
     return torch.stack((x, y), dim=1) + offset
+
+
+@contextmanager
+def _use_one_core() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _run_maximum(x: Tensor, count: int, dim: int) -> Tensor:

@@ -225,3 +225,16 @@ def test_broken_maps_give_nothing() -> None:
     assert len(decode(EvoNet(), dense, (32, 32), ALL)[0]) == 0
     dense = Dense(torch.randn(1, 1, 32, 32), torch.zeros(1, 8, 8, 8))
     assert len(decode(EvoNet(), dense, (32, 32), ALL)[0]) == 0
+
+
+def test_the_number_of_threads_is_given_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        detect(EvoNet().eval(), torch.rand(1, 1, 64, 64))
+        assert torch.get_num_threads() == 2
+        with pytest.raises(RuntimeError):
+            decode(EvoNet(), Dense(torch.rand(1, 1, 3, 3), torch.rand(1)), (3, 3))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
