@@ -231,7 +231,8 @@ def test_the_number_of_threads_is_given_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        detect(EvoNet().eval(), torch.rand(1, 1, 64, 64))
+        with torch.inference_mode():
+            detect(EvoNet().eval(), torch.rand(1, 1, 64, 64))
         assert torch.get_num_threads() == 2
         with pytest.raises(RuntimeError):
             decode(EvoNet(), Dense(torch.rand(1, 1, 3, 3), torch.rand(1)), (3, 3))
