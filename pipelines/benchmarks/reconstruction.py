@@ -42,11 +42,11 @@ def measure_reconstruction(
     truth: Mapping[str, Pose] | None = None,
     seed: int = 0,
 ) -> Result:
-    """Reconstruct a folder with `reconstruct` and with pycolmap, all at defaults."""
+    """Reconstruct a folder with `reconstruct`, by either extractor, and pycolmap."""
     runs = {
         "plain pycolmap": run_plain(images, output / "plain"),
-        "reconstruct": run_ours(images, output / "sift", "sift", seed),
-        "reconstruct with evo": run_ours(images, output / "evo", "evo", seed),
+        "reconstruct": run_ours(images, output / "evo", "evo", seed),
+        "reconstruct with sift": run_ours(images, output / "sift", "sift", seed),
     }
     total = len(list_images(images))
     base = runs["plain pycolmap"].seconds
