@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sfm_features.geometry import warp_points
-from sfm_features.training.photometric import LightRanges, cast_colour, relight
-from sfm_features.training.photos import REPLAY_FOLDER, Photo, PhotoSet
-from sfm_features.training.targets import IGNORED, draw_heat, draw_target
-from sfm_features.training.warps import (
-    WarpRanges,
-    cover,
-    map_inside,
-    sample_homography,
-    warp_image,
-)
-from sfm_features.types import F32, F64, U8, Bool
-
-Labels: TypeAlias = Mapping[int, F32]
-"""Keypoints (K, 2) of each labelled photo, by its number, strongest first."""
+from sfm_features.training.crops import Crop, Labels, Surface, draw_crop
+from sfm_features.training.layers import LayerRanges, sample_layer
+from sfm_features.training.photometric import LightRanges
+from sfm_features.training.photos import REPLAY_FOLDER, PhotoSet
+from sfm_features.training.warps import WarpRanges, map_inside, sample_homography
+from sfm_features.types import F64, Bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +52,8 @@ class DataOptions:
     """Geometric changes on top of those that two views of a place have anyway."""
     light: LightRanges = LightRanges()
     """Photometric changes."""
+    layers: LayerRanges = LayerRanges()
+    """Near things that hang in front of a photo."""
 
     def soften(self, hardness: float) -> DataOptions:
         """Return the same with fewer nights and fixed cameras; 1 changes nothing."""
@@ -114,18 +108,6 @@ class RelatedViews(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _View:
-    """One image of a pair, with the crop's relation to its photo."""
-
-    image: U8
-    target: np.ndarray
-    heat: np.ndarray
-    crop_from_photo: F64
-    keypoints: F64
-    seen: Bool
-
-
 class PairSource:
     """Makes the k-th batch, always the same for the same seed and labels."""
 
@@ -172,7 +154,7 @@ class PairSource:
 
     def _make_pair(
         self, rng: np.random.Generator
-    ) -> tuple[_View, _View, F64, Bool, F64, str]:
+    ) -> tuple[Crop, Crop, F64, Bool, F64, str]:
         for share, views in self.related:
             if rng.random() < share:
                 return self._make_related_pair(views, rng)
@@ -182,15 +164,36 @@ class PairSource:
         margin = np.minimum(size_px / 2, np.array([width, height]) / 2)
         centre = rng.uniform(margin, np.array([width, height]) - margin)
         nearby = centre + rng.uniform(-0.1, 0.1, 2) * size_px
-        a = self._make_view(first, centre, rng, self.options.warps)
-        b = self._make_view(second, nearby, rng, self.options.warps)
-        b_from_a = b.crop_from_photo @ np.linalg.inv(a.crop_from_photo)
-        xy_a, xy_b, used = self._choose_points(a, b, b_from_a, rng)
+        warp_a = sample_homography(rng, centre, size_px, self.options.warps)
+        warp_b = sample_homography(rng, nearby, size_px, self.options.warps)
+        b_from_a = warp_b @ np.linalg.inv(warp_a)
+        layers = self._sample_layers(b_from_a, rng) if first == second else []
+        a = self._draw([Surface(first, warp_a), *(front for front, _ in layers)], rng)
+        b = self._draw([Surface(second, warp_b), *(front for _, front in layers)], rng)
+        xy_a, xy_b, used = self._choose_points(a, b, rng)
         photos = self.photos.photos
         name = photos[first].name
         if second != first:
             name = f"{name} + {photos[second].name}"
+        if layers:
+            b_from_a = np.full((3, 3), np.nan)
         return a, b, np.stack([xy_a, xy_b]), used, b_from_a, name
+
+    def _sample_layers(
+        self, b_from_a: F64, rng: np.random.Generator
+    ) -> list[tuple[Surface, Surface]]:
+        """Choose what hangs in front of both crops of a photo, if anything does."""
+        ranges = self.options.layers
+        if not self.loose or rng.random() >= ranges.share:
+            return []
+        layers = []
+        for _ in range(rng.integers(1, ranges.most, endpoint=True)):
+            number = self.loose[rng.integers(len(self.loose))]
+            photo, size_px = self.photos.photos[number], self.options.crop_px
+            layer = sample_layer(rng, number, photo, b_from_a, size_px, ranges)
+            if layer is not None:
+                layers.append(layer)
+        return layers
 
     def _choose(self, rng: np.random.Generator) -> tuple[int, int]:
         """Choose two aligned frames, or one photo twice."""
@@ -214,90 +217,49 @@ class PairSource:
             second = others[rng.integers(len(others))]
         return int(first), int(second)
 
-    def _make_view(
-        self, index: int, centre: F64, rng: np.random.Generator, warps: WarpRanges
-    ) -> _View:
-        photo, size_px = self.photos.photos[index], self.options.crop_px
-        warp = sample_homography(rng, centre, size_px, warps)
-        image = cut_crop(photo, warp, size_px, rng, self.options.light)
-        image, visible = relight(image, rng, self.options.light)
-        shown = cover(warp, photo.size, (size_px, size_px))
-        xy, inside = map_inside(warp, self.labels[index], (size_px, size_px))
-        target = draw_target(xy[inside], shown, visible)
-        seen = inside.copy()
-        columns, rows = np.rint(xy[inside]).astype(np.int64).T
-        seen[inside] = visible[rows, columns]
-        heat = draw_heat(xy[seen], size_px)
-        return _View(image, target, heat, warp, xy, seen)
+    def _draw(self, surfaces: Sequence[Surface], rng: np.random.Generator) -> Crop:
+        size_px, light = self.options.crop_px, self.options.light
+        return draw_crop(self.photos, self.labels, surfaces, size_px, rng, light)
 
     def _choose_points(
-        self, a: _View, b: _View, b_from_a: F64, rng: np.random.Generator
+        self, a: Crop, b: Crop, rng: np.random.Generator
     ) -> tuple[F64, F64, Bool]:
         """Choose keypoints that both see, and points anywhere that both show."""
-        size = (self.options.crop_px, self.options.crop_px)
-        keypoints = rng.permutation(a.keypoints[a.seen])
-        keypoints = keypoints[_is_shared(keypoints, a, b, b_from_a, size)]
+        size_px = self.options.crop_px
+        keypoints = rng.permutation(a.keypoints)
+        keypoints = keypoints[a.follow(b, keypoints)[1]]
         wanted = round(self.options.points * self.options.keypoint_share)
-        anywhere = rng.uniform(0, size[0] - 1, (4 * self.options.points, 2))
-        anywhere = anywhere[_is_shared(anywhere, a, b, b_from_a, size)]
+        anywhere = rng.uniform(0, size_px - 1, (4 * self.options.points, 2))
+        anywhere = anywhere[a.follow(b, anywhere)[1]]
         xy_a = np.concatenate([keypoints[:wanted], anywhere])
         xy_a = xy_a[: self.options.points]
-        return _pad(xy_a, warp_points(b_from_a, xy_a), self.options.points)
+        return _pad(xy_a, a.follow(b, xy_a)[0], self.options.points)
 
     def _make_related_pair(
         self, views: RelatedViews, rng: np.random.Generator
-    ) -> tuple[_View, _View, F64, Bool, F64, str]:
+    ) -> tuple[Crop, Crop, F64, Bool, F64, str]:
         """Cut crops around the same place out of two views of it."""
         first, second, centre, elsewhere = views.choose(rng)
-        a = self._make_view(first, centre, rng, self.options.view_warps)
-        b = self._make_view(second, elsewhere, rng, self.options.view_warps)
-        size_px = self.options.crop_px
-        size = (size_px, size_px)
+        size_px, ranges = self.options.crop_px, self.options.view_warps
+        warp_a = sample_homography(rng, centre, size_px, ranges)
+        warp_b = sample_homography(rng, elsewhere, size_px, ranges)
+        a = self._draw([Surface(first, warp_a)], rng)
+        b = self._draw([Surface(second, warp_b)], rng)
         anywhere = rng.uniform(0, size_px - 1, (self.options.points, 2))
-        candidates = np.concatenate([a.keypoints[a.seen], anywhere])
-        photo_from_a = np.asarray(np.linalg.inv(a.crop_from_photo), np.float64)
+        candidates = np.concatenate([a.keypoints, anywhere])
+        photo_from_a = np.asarray(np.linalg.inv(warp_a), np.float64)
         in_first, in_second = views.relate(
             first, second, warp_points(photo_from_a, candidates)
         )
-        xy_a, inside_a = map_inside(a.crop_from_photo, in_first, size)
-        xy_b, inside_b = map_inside(b.crop_from_photo, in_second, size)
+        xy_a, inside_a = map_inside(warp_a, in_first, (size_px, size_px))
+        xy_b, inside_b = map_inside(warp_b, in_second, (size_px, size_px))
         used = inside_a & inside_b
-        used[used] &= _read(a.target, xy_a[used]) & _read(b.target, xy_b[used])
+        used[used] &= a.knows(xy_a[used]) & b.knows(xy_b[used])
         order = rng.permutation(used.nonzero()[0])[: self.options.points]
         xy_a, xy_b, used = _pad(xy_a[order], xy_b[order], self.options.points)
         photos = self.photos.photos
         name = f"{photos[first].name} + {photos[second].name}"
         return a, b, np.stack([xy_a, xy_b]), used, np.full((3, 3), np.nan), name
-
-
-def cut_crop(
-    photo: Photo,
-    crop_from_photo: F64,
-    size_px: int,
-    rng: np.random.Generator,
-    light: LightRanges,
-) -> U8:
-    """Warp a photo to a square crop, now and then seen through a colour cast."""
-    size = (size_px, size_px)
-    crop = warp_image(photo.grey, crop_from_photo, size)
-    if rng.random() >= light.cast_share:
-        return crop
-    from_chroma = crop_from_photo @ photo.full_from_chroma
-    return cast_colour(crop, warp_image(photo.chroma, from_chroma, size), rng)
-
-
-def _is_shared(
-    xy_a: F64, a: _View, b: _View, b_from_a: F64, size: tuple[int, int]
-) -> Bool:
-    """Tell which points (N, 2) of crop `a` both crops show."""
-    xy_b, shared = map_inside(b_from_a, xy_a, size)
-    shared[shared] &= _read(a.target, xy_a[shared]) & _read(b.target, xy_b[shared])
-    return shared
-
-
-def _read(target: np.ndarray, xy: F64) -> Bool:
-    columns, rows = np.rint(xy).astype(np.int64).T
-    return np.asarray(target[rows, columns] != IGNORED)
 
 
 def _pad(xy_a: F64, xy_b: F64, count: int) -> tuple[F64, F64, Bool]:

@@ -45,6 +45,9 @@ class TrainOptions:
     in the first rounds."""
     night_share: float = 0.25
     """Share of crops that are turned into night; less in the first rounds."""
+    layer_share: float = 0.4
+    """Share of pairs of crops of one photo that have pieces of other photos in front,
+    moving on their own: parallax and occlusion."""
     town_views: int = 0
     """Views of a rendered town to train on, by day and by night; 0 = none."""
     town_share: float = 0.1
@@ -134,6 +137,9 @@ class AdaptOptions:
     """Easy samples first (pgcs), softened predictions (g2sds), or both (pg2sd)."""
     night_share: float = 0.15
     """Share of crops that are turned into night."""
+    layer_share: float = 0.4
+    """Share of pairs of crops of one photo that have pieces of other photos in front,
+    moving on their own: parallax and occlusion."""
     views: int = 6
     """Random affine views of a photo that its labels are averaged over."""
     label_photos: int = 200

@@ -18,6 +18,7 @@ from sfm_features.training.data import DataOptions
 from sfm_features.training.device import choose_device
 from sfm_features.training.evolve import plan_stages
 from sfm_features.training.labels import LabelOptions
+from sfm_features.training.layers import LayerRanges
 from sfm_features.training.loop import Trainer
 from sfm_features.training.multiview import Collections
 from sfm_features.training.networks import make_net, read_net
@@ -132,6 +133,7 @@ def _make_train_settings(options: TrainOptions) -> Settings:
             town_share=options.town_share,
             track_share=options.track_share,
             light=LightRanges(night_share=options.night_share),
+            layers=LayerRanges(share=options.layer_share),
         ),
         labels=LabelOptions(views=views, density=options.density),
         label_photos=options.label_photos,
@@ -157,6 +159,7 @@ def _make_adapt_settings(options: AdaptOptions) -> Settings:
             replay_share=options.replay_share,
             track_share=options.track_share,
             light=LightRanges(night_share=options.night_share),
+            layers=LayerRanges(share=options.layer_share),
         ),
         labels=LabelOptions(views=options.views),
         label_photos=options.label_photos,

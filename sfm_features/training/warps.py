@@ -57,7 +57,7 @@ def sample_homography(
     lean = np.eye(3)
     lean[2, :2] = tilt / size_px
     middle = (size_px - 1) / 2
-    return _shift((middle, middle)) @ lean @ warp @ _shift(-np.asarray(centre))
+    return shift((middle, middle)) @ lean @ warp @ shift(-np.asarray(centre))
 
 
 def sample_affine(
@@ -74,7 +74,7 @@ def sample_affine(
     warp[:2, :2] = _rotate(angle_deg) @ _stretch(scale_x, scale_y, shear)
     middle = (np.array(size) - 1) / 2
     offset = rng.uniform(-0.02, 0.02, 2) * size
-    return _shift(middle + offset) @ warp @ _shift(-middle)
+    return shift(middle + offset) @ warp @ shift(-middle)
 
 
 def warp_image(
@@ -158,7 +158,8 @@ def is_inside(xy: Tensor, size: tuple[int, int]) -> Tensor:
     return ((xy >= 0) & (xy <= last)).all(dim=-1)
 
 
-def _shift(by: Sequence[float] | F64) -> F64:
+def shift(by: Sequence[float] | F64) -> F64:
+    """Return the translation (3, 3)."""
     matrix = np.eye(3)
     matrix[:2, 2] = by
     return matrix

@@ -20,13 +20,16 @@ from sfm_features.training.data import (
     PairSource,
     stream_batches,
 )
+from sfm_features.training.layers import LayerRanges
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import Photo, PhotoSet, hold_back, load_photos
 from sfm_features.training.targets import IGNORED, KEYPOINT
 from sfm_features.training.warps import WarpRanges, sample_maps
 
 PLAIN = LightRanges(0, 0, 0, 0, 0, 0, 0, 0, 0)
-SMALL = DataOptions(batch=2, crop_px=96, points=64, light=PLAIN)
+SMALL = DataOptions(
+    batch=2, crop_px=96, points=64, light=PLAIN, layers=LayerRanges(share=0)
+)
 
 
 def make_source(options: DataOptions = SMALL, seed: int = 0) -> PairSource:

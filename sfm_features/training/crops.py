@@ -1,0 +1,151 @@
+"""Crops of photos, drawn from one surface or more, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+
+from sfm_features.geometry import warp_points
+from sfm_features.training.photometric import LightRanges, cast_colour, relight
+from sfm_features.training.photos import Photo, PhotoSet
+from sfm_features.training.targets import IGNORED, draw_heat, draw_target
+from sfm_features.training.warps import cover, map_inside, warp_image
+from sfm_features.types import F32, F64, U8, Bool
+
+Labels: TypeAlias = Mapping[int, F32]
+"""Keypoints (K, 2) of each labelled photo, by its number, strongest first."""
+
+_EDGE_PX = 5
+"""Side of the neighbourhood in which the outline of a surface says nothing."""
+_SUBPIXEL_BITS = 4
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A photo, or what is within an outline (N, 2) of it, as a crop shows it."""
+
+    photo: int
+    crop_from_photo: F64
+    outline: F64 | None = None
+
+
+@dataclass(frozen=True)
+class Crop:
+    """An image (S, S), what the detector is told about it, and where things are.
+
+    owner (S, S) is the number of the surface that a pixel shows. Keypoints (K, 2) are
+    those that can be seen.
+    """
+
+    image: U8
+    target: np.ndarray
+    heat: np.ndarray
+    surfaces: tuple[Surface, ...]
+    owner: U8
+    keypoints: F64
+
+    def follow(self, other: Crop, xy: F64) -> tuple[F64, Bool]:
+        """Map points (N, 2) to another crop of the same surfaces.
+
+        Tells which of them both crops show, and say something about.
+        """
+        side = self.image.shape[0]
+        owner = _read(self.owner, xy)
+        landed = np.zeros_like(xy)
+        shared = np.zeros(len(xy), bool)
+        pairs = zip(self.surfaces, other.surfaces, strict=True)
+        for k, (here, there) in enumerate(pairs):
+            mine = owner == k
+            between = there.crop_from_photo @ np.linalg.inv(here.crop_from_photo)
+            landed[mine], inside = map_inside(between, xy[mine], (side, side))
+            inside[inside] = _read(other.owner, landed[mine][inside]) == k
+            shared[mine] = inside
+        shared[shared] &= self.knows(xy[shared]) & other.knows(landed[shared])
+        return landed, shared
+
+    def knows(self, xy: F64) -> Bool:
+        """Tell about which points (N, 2) inside the crop there is anything to say."""
+        return np.asarray(_read(self.target, xy) != IGNORED)
+
+
+def draw_crop(
+    photos: PhotoSet,
+    labels: Labels,
+    surfaces: Sequence[Surface],
+    size_px: int,
+    rng: np.random.Generator,
+    light: LightRanges,
+) -> Crop:
+    """Draw a crop of surfaces, the farthest first, in a light of its own."""
+    size = (size_px, size_px)
+    behind = surfaces[0]
+    photo = photos.photos[behind.photo]
+    image = cut_crop(photo, behind.crop_from_photo, size_px, rng, light)
+    known = cover(behind.crop_from_photo, photo.size, size)
+    owner = np.zeros((size_px, size_px), np.uint8)
+    for k, surface in enumerate(surfaces[1:], 1):
+        photo = photos.photos[surface.photo]
+        opacity = _draw_outline(surface, size_px)
+        front = cut_crop(photo, surface.crop_from_photo, size_px, rng, light)
+        image = _blend(image, front, opacity)
+        owner[opacity > 0.5] = k
+        known = (known | (opacity == 1)) & ~_find_edge(opacity)
+    image, visible = relight(image, rng, light)
+    found = []
+    for k, surface in enumerate(surfaces):
+        keypoints = labels[surface.photo]
+        xy, inside = map_inside(surface.crop_from_photo, keypoints, size)
+        inside[inside] = _read(owner, xy[inside]) == k
+        found.append(xy[inside])
+    xy = np.concatenate(found)
+    target = draw_target(xy, known, visible & known)
+    xy = xy[_read(visible & known, xy)]
+    heat = draw_heat(xy, size_px)
+    return Crop(image, target, heat, tuple(surfaces), owner, xy)
+
+
+def cut_crop(
+    photo: Photo,
+    crop_from_photo: F64,
+    size_px: int,
+    rng: np.random.Generator,
+    light: LightRanges,
+) -> U8:
+    """Warp a photo to a square crop, now and then seen through a colour cast."""
+    size = (size_px, size_px)
+    crop = warp_image(photo.grey, crop_from_photo, size)
+    if rng.random() >= light.cast_share:
+        return crop
+    from_chroma = crop_from_photo @ photo.full_from_chroma
+    return cast_colour(crop, warp_image(photo.chroma, from_chroma, size), rng)
+
+
+def _draw_outline(surface: Surface, size_px: int) -> F32:
+    """Draw how much (S, S) of each pixel a surface hides, from 0 to 1."""
+    assert surface.outline is not None
+    corners = warp_points(surface.crop_from_photo, surface.outline)
+    fixed = np.rint(corners * 2**_SUBPIXEL_BITS).astype(np.int32)
+    opacity = np.zeros((size_px, size_px), np.uint8)
+    cv2.fillPoly(opacity, [fixed], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return np.asarray(opacity / 255, np.float32)
+
+
+def _blend(behind: U8, front: U8, opacity: F32) -> U8:
+    mixed = behind + opacity * (front.astype(np.float32) - behind)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _find_edge(opacity: F32) -> Bool:
+    """Tell where a neighbourhood (S, S) is neither hidden nor left free."""
+    square = np.ones((_EDGE_PX, _EDGE_PX), np.uint8)
+    most, least = cv2.dilate(opacity, square), cv2.erode(opacity, square)
+    return np.asarray((most > 0) & (least < 1))
+
+
+def _read(pixels: np.ndarray, xy: F64) -> np.ndarray:
+    columns, rows = np.rint(xy).astype(np.int64).T
+    return np.asarray(pixels[rows, columns])
