@@ -20,30 +20,31 @@ _LEAST_VARIANCE = 1e-4
 
 
 class EvoNet(DenseNet):
-    """Keypoints from half resolution, 64 numbers per 4 x 4 pixels, context from 1/32.
+    """Keypoints from half resolution, 128 numbers per 4 x 4 pixels.
 
-    With `standardise` every image gets mean 0 and standard deviation 1 first, so that
-    exposure and contrast hardly matter.
+    A descriptor sees about 90 px around it and, with `context`, a glimpse of what lies
+    beyond: a view from elsewhere changes what is far from a point more than what is
+    near. With `standardise` every image gets mean 0 and standard deviation 1 first, so
+    that exposure and contrast hardly matter.
     """
 
-    stride = 32
-    descriptor_dim = 64
+    stride = 16
+    descriptor_dim = 128
     descriptor_stride = 4
     head = "cell"
 
-    def __init__(self, standardise: bool = True) -> None:
+    def __init__(self, standardise: bool = True, context: bool = True) -> None:
         super().__init__()
-        self.config = {"standardise": standardise}
+        self.config = {"standardise": standardise, "context": context}
         self.down2 = ConvNorm(4, 16)
-        self.down4 = _make_stage(16, 32, repeats=1)
-        self.down8 = _make_stage(32, 64, repeats=2)
-        self.down16 = _make_stage(64, 128, repeats=2)
-        self.down32 = _make_stage(128, 128, repeats=2)
-        # Descriptors get better with width at 1/8, where it is cheap, than at 1/4.
-        self.up16 = UpStep(128, 128, 128)
-        self.up8 = UpStep(128, 64, 128)
-        self.up4 = UpStep(128, 32, 64, groups=64)
-        self.descriptor = nn.Conv2d(64, 64, 1)
+        self.down4 = _make_stage(16, 48, repeats=1)
+        self.down8 = _make_stage(48, 96, repeats=2 if context else 3)
+        if context:
+            self.down16 = _make_stage(96, 96, repeats=1)
+            self.up8 = nn.Conv2d(96, 96, 1)
+        self.up4 = UpStep(96, 48, 64)
+        self.descriptor8 = nn.Conv2d(96, 128, 1)
+        self.descriptor4 = nn.Conv2d(64, 128, 1)
         self.up2 = UpStep(64, 16, 16)
         self.detector = nn.Conv2d(16, 4, 1)
         self.refiner = Refiner()
@@ -52,11 +53,12 @@ class EvoNet(DenseNet):
         x2 = self.down2(self._prepare(grey))
         x4 = self.down4(x2)
         x8 = self.down8(x4)
-        x16 = self.down16(x8)
-        y16 = self.up16(self.down32(x16), x16)
-        y4 = self.up4(self.up8(y16, x8), x4)
-        logits = _unfold_pixels(self.detector(self.up2(y4, x2)).float())
-        return Dense(logits, self.descriptor(y4), grey=grey)
+        if self.config["context"]:
+            x8 = _double(self.up8(self.down16(x8))).add_(x8)
+        x4 = self.up4(x8, x4)
+        descriptors = _double(self.descriptor8(x8)).add_(self.descriptor4(x4))
+        logits = _unfold_pixels(self.detector(self.up2(x4, x2)).float())
+        return Dense(logits, descriptors, grey=grey)
 
     def refine(self, grey: Tensor, pixels: Tensor) -> Tensor:
         """Return the exact places (B, N, 2) of peaks at pixels (B, N, 2)."""
@@ -76,18 +78,19 @@ class EvoNet(DenseNet):
 class UpStep(nn.Module):
     """Double a coarse map, add the fine map beside it, and blend the two."""
 
-    def __init__(self, coarse: int, fine: int, width: int, groups: int = 1) -> None:
+    def __init__(self, coarse: int, fine: int, width: int) -> None:
         super().__init__()
         self.from_coarse = nn.Conv2d(coarse, width, 1)
         self.from_fine = nn.Identity() if fine == width else nn.Conv2d(fine, width, 1)
-        self.blend = ConvNorm(width, width, skip=True, groups=groups)
+        self.blend = ConvNorm(width, width, skip=True)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        # Repetition, not interpolation: the convolution that follows smooths anyway.
-        doubled = functional.interpolate(
-            self.from_coarse(coarse), scale_factor=2, mode="nearest"
-        )
-        return self.blend(doubled.add_(self.from_fine(fine)))
+        return self.blend(_double(self.from_coarse(coarse)).add_(self.from_fine(fine)))
+
+
+def _double(coarse: Tensor) -> Tensor:
+    """Repeat, not interpolate: the convolution that follows smooths anyway."""
+    return functional.interpolate(coarse, scale_factor=2, mode="nearest")
 
 
 def _make_stage(inputs: int, outputs: int, repeats: int) -> nn.Sequential:
