@@ -15,12 +15,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from sfm_features.errors import InputError
 from sfm_features.nets.dense import DenseNet
 from sfm_features.training.averaging import (
     copy_weights,
     follow,
-    hash_weights,
     to_channels_last,
 )
 from sfm_features.training.checkpoints import (
@@ -32,17 +30,10 @@ from sfm_features.training.checkpoints import (
 from sfm_features.training.data import (
     Batch,
     PairSource,
-    RelatedViews,
     stream_batches,
 )
 from sfm_features.training.evolve import Stage, schedule_rate
-from sfm_features.training.label_store import (
-    choose_photos,
-    compute_labels,
-    merge_labels,
-    read_labels,
-    write_labels,
-)
+from sfm_features.training.lessons import Planner
 from sfm_features.training.multiview import Collections
 from sfm_features.training.objective import Objective
 from sfm_features.training.photos import PhotoSet
@@ -51,7 +42,6 @@ from sfm_features.training.runlog import RunLog, draw_curves, draw_difficulty
 from sfm_features.training.settings import Outcome, Settings
 from sfm_features.training.town import TownPairs
 from sfm_features.training.validate import Scores, ViewPair, validate
-from sfm_features.types import F32, RunOptions
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +69,11 @@ class Trainer:
     ) -> None:
         self.net = to_channels_last(net.to(device))
         self.photos, self.held_back = photos, held_back
-        self.town, self.collections = town, collections
         self.folder, self.settings, self.device = folder, settings, device
         self.seed, self.on_step = seed, on_step
+        self.planner = Planner(
+            photos, held_back, folder, settings, device, seed, town, collections
+        )
         self.objective = Objective(
             settings.descriptor_loss,
             settings.switches,
@@ -171,8 +163,8 @@ class Trainer:
             self.log.add(self.state.step, stage=self.state.stage, name=stage.name)
         start = copy.deepcopy(self.teacher)
         start.load_state_dict(self.state.stage_start)
-        labels = self._label(stage, start.eval())
-        labels, related = self._relate(stage, start, labels)
+        lessons = self.planner.prepare(stage, self.state.stage, start.eval())
+        self.views = lessons.views
         path = self.folder / "rounds" / f"{self.state.stage:02d}-before.jpg"
         drawn = [self.photos.photos[i] for i in self.held_back[:_DRAWN]]
         if drawn and self.settings.pictures and not path.exists():
@@ -185,67 +177,12 @@ class Trainer:
         self.tutor = tutors[self.settings.pg2sd.teacher]
         self.source = PairSource(
             self.photos,
-            labels,
+            lessons.labels,
             self.settings.data.soften(stage.hardness),
             self.seed,
-            related,
+            lessons.related,
             self.held_back,
         )
-
-    def _label(self, stage: Stage, start: DenseNet) -> dict[int, F32]:
-        """Label photos afresh, and keep the older labels of the others."""
-        number, kept = self.state.stage, self.folder / "labels"
-        taught = stage.labels not in ("random", "corners")
-        # Corners are cheap, so that every photo gets some.
-        count = self.settings.label_photos if taught else 0
-        held_back = set(self.held_back)
-        chosen = choose_photos(self.photos, count, self.seed, number)
-        labels = compute_labels(
-            self.photos,
-            [index for index in chosen if index not in held_back],
-            stage.labels,
-            self.settings.labels,
-            kept / f"{number:02d}",
-            (self.seed, 5, number),
-            start if taught else None,
-            self.device,
-            hash_weights(self.state.stage_start) if taught else "",
-        )
-        if stage.keep_older_labels and number > 0:
-            older = read_labels(kept / f"{number - 1:02d}.npz")
-            labels = merge_labels(older, labels)
-        write_labels(kept / f"{number:02d}.npz", labels)
-        if not labels:
-            raise InputError(
-                f"{self.folder}: no keypoints were found in any photo; the photos are "
-                "empty, or the network has not learned anything yet"
-            )
-        return labels
-
-    def _relate(
-        self, stage: Stage, start: DenseNet, labels: dict[int, F32]
-    ) -> tuple[dict[int, F32], list[tuple[float, RelatedViews]]]:
-        """Find the places that there are several views of, and what is known of them.
-
-        Points that survived triangulation are keypoints, too.
-        """
-        related: list[tuple[float, RelatedViews]] = []
-        if self.town is not None:
-            related.append((self.settings.data.town_share, self.town))
-        if self.collections is not None and stage.labels not in ("random", "corners"):
-            places = self.folder / "multiview"
-            run = RunOptions(device=self.device.type, seed=self.seed)
-            tracks = self.collections.reconstruct(
-                self.photos, start, places / f"{self.state.stage:02d}", run
-            )
-            # Always those of the first reconstruction, or figures would not compare.
-            first = self.collections.collect(self.photos, min(places.iterdir()))
-            self.views = first.held_back(self.photos, self.held_back, self.seed)
-            labels = tracks.add_keypoints(labels)
-            tracks = tracks.among(labels)
-            if len(tracks):
-                related.append((self.settings.data.track_share, tracks))
-        return labels, related
 
     def _train(self, stage: Stage) -> bool:
         """Train until the stage is over; False when training should stop altogether."""
