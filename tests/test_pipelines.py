@@ -27,6 +27,7 @@ from pipelines.benchmarks.accuracy import measure_accuracy
 from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.results import Check, Provenance, Result
+from pipelines.benchmarks.strategies import FACTORS, STRATEGIES, measure_strategies
 from pipelines.benchmarks.strecha import read_cameras
 from sfm_features.errors import InputError
 from sfm_features.extract import ExtractOptions
@@ -175,6 +176,39 @@ def test_the_ablation_keeps_what_is_done_and_shows_means(
     )
     assert table.rows[0]["matching score"] == "0.300 ± 0.141"
     assert [row["after round"] for row in rounds.rows] == ["(before)", 0]
+
+
+def test_strategies_are_compared_by_difficulty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that are done are measured on fifths of pairs, and on known ones."""
+    for name in ("OMP_NUM_THREADS", "TQDM_DISABLE"):
+        monkeypatch.setenv(name, "")
+    photos, webcams, output = (tmp_path / name for name in ("photos", "cams", "out"))
+    for i in range(12):
+        write_image(photos / f"{i}.png", make_texture((200, 180), i))
+    for name in ("day_0", "night_0"):
+        write_image(webcams / f"camera/{name}.png", make_texture((200, 180)))
+    for seed in (0, 1):
+        done = output / f"evo/none/{seed}"
+        done.mkdir(parents=True)
+        save_weights(build_net("evo"), done / "weights.safetensors", Card("evo"))
+        (done / "measured.json").write_text("[]")
+    fifths, pairs = measure_strategies(
+        "evo", {"none": STRATEGIES["none"]}, [photos], output, 9, (0, 1), 1, [webcams]
+    )
+    (row,) = fifths.rows
+    assert list(row)[1:] == [
+        f"{figure} {i}" for figure in ("matching", "repeatability") for i in range(1, 6)
+    ]
+    assert "±" in str(row["matching 1"])
+    (row,) = pairs.rows
+    assert list(row) == ["strategy", "cams MHA@3"]
+
+
+def test_the_published_factor_is_swept() -> None:
+    assert [o.constraint for o in FACTORS.values()] == [0.01, 0.1, 1.0]
+    assert all(o.form == "published" and o.constrains for o in FACTORS.values())
 
 
 def test_accuracy_on_planes_and_cameras(tmp_path: Path) -> None:

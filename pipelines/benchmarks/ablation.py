@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from pipelines.benchmarks.results import Cell, Result, Row
 from sfm_features.training.options import TrainOptions
+from sfm_features.training.pg2sd import Pg2sdOptions
 from sfm_features.types import RunOptions
 
 PARTS: Mapping[str, Mapping[str, Any]] = {
@@ -93,6 +94,7 @@ class Job:
     output: Path
     options: TrainOptions
     seed: int
+    pg2sd: Pg2sdOptions | None = None
 
 
 def measure_ablation(
@@ -117,7 +119,7 @@ def measure_ablation(
         for seed in seeds
         for name, changed in variants.items()
     ]
-    found = _run_all(jobs, processes)
+    found = train_all(jobs, processes)
     ends = {name: [found[name, seed][-1] for seed in seeds] for name in variants}
     rows = [{"variant": name} | _summarise(ends[name]) for name in variants]
     details = {f"{name}, seed {seed}": found[name, seed] for name, seed in found}
@@ -150,7 +152,7 @@ def _summarise(records: Sequence[Mapping[str, float]]) -> dict[str, Cell]:
     return cells
 
 
-def _run_all(
+def train_all(
     jobs: Sequence[Job], processes: int
 ) -> dict[tuple[str, int], list[dict[str, float]]]:
     """Run jobs side by side, each with its share of the cores."""
@@ -176,7 +178,8 @@ def train_one(job: Job) -> list[dict[str, float]]:
     if not result.exists():
         from sfm_features.training.train import train
 
-        train(job.folders[0], job.output, job.options, RunOptions(seed=job.seed))
+        run = RunOptions(seed=job.seed)
+        train(job.folders[0], job.output, job.options, run, job.pg2sd)
         log = (job.output / "log.jsonl").read_text(encoding="utf-8").splitlines()
         records = [r for r in map(json.loads, log) if "validation" in r]
         kept = [{key: record[key] for key in SHOWN} for record in records]

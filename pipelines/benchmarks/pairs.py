@@ -67,6 +67,15 @@ def list_pairs(folder: Path) -> Iterator[PlanePair] | Iterator[PosePair]:
     )
 
 
+def name_headline(folder: Path) -> str:
+    """Name the figure by which extractors are compared on a folder of some kind."""
+    if (folder / "gt_dense_cameras").is_dir():
+        return "AUC@5"
+    if list(folder.glob("calibration/*.h5")):
+        return "AUC@10"
+    return "MHA@3" if list(folder.glob("*/day_*")) else "AUC@5"
+
+
 def list_sequences(folder: Path) -> Iterator[tuple[Path, Path, F64]]:
     """List image 1, image k and k_from_1 of sequences in the manner of HPatches."""
     for sequence in sorted(p for p in folder.iterdir() if p.is_dir()):

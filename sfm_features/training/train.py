@@ -47,8 +47,12 @@ def train(
     output: Path,
     options: TrainOptions = TrainOptions(),
     run: RunOptions = RunOptions(),
+    pg2sd: Pg2sdOptions | None = None,
 ) -> TrainSummary:
-    """Train a network from scratch into OUTPUT, or go on with what is there."""
+    """Train a network from scratch into OUTPUT, or go on with what is there.
+
+    `pg2sd` has every knob of the strategy, and counts instead of options.strategy.
+    """
     options.check()
     require_matplotlib()
     net = make_net(options.net, run.seed)
@@ -64,6 +68,8 @@ def train(
         town = TownPairs(output / "town", options.town_views, run.seed, len(loaded))
         loaded = town.extend(loaded)
     settings = _make_train_settings(options)
+    if pg2sd is not None:
+        settings = replace(settings, pg2sd=pg2sd)
     return _run(net, loaded, held_back, output, settings, run, town, collections)
 
 

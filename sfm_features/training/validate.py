@@ -114,7 +114,7 @@ def validate(
     figures: list[float] = []
     for night in (False, True):
         probes = make_probes(photos, held_back, seed, night)
-        measured = [_measure(net, probe, device) for probe in probes]
+        measured = [measure_probe(net, probe, device) for probe in probes]
         columns = zip(*measured, strict=True)
         figures += [float(np.mean(column)) for column in columns]
     found = mean(_match_views(net, pair, device) for pair in views) if views else None
@@ -138,7 +138,7 @@ def _match_views(net: DenseNet, pair: ViewPair, device: torch.device) -> float:
     return float((matches[:, 0] == matches[:, 1]).sum() / len(pair.xy_a))
 
 
-def _measure(
+def measure_probe(
     net: DenseNet, probe: ProbePair, device: torch.device
 ) -> tuple[float, float, float]:
     """Return repeatability, matching score and whether the homography was found."""
