@@ -22,10 +22,10 @@ _LEAST_VARIANCE = 1e-4
 class EvoNet(DenseNet):
     """Keypoints from half resolution, 128 numbers per 4 x 4 pixels.
 
-    A descriptor sees about 90 px around it and, with `context`, a glimpse of what lies
-    beyond: a view from elsewhere changes what is far from a point more than what is
-    near. With `standardise` every image gets mean 0 and standard deviation 1 first, so
-    that exposure and contrast hardly matter.
+    A descriptor comes from 70 px around it, and one coarse map of what lies beyond: a
+    view from elsewhere changes what is far from a point more than what is near. With
+    `standardise` every image gets mean 0 and standard deviation 1 first, so that
+    exposure and contrast hardly matter.
     """
 
     stride = 16
@@ -33,15 +33,14 @@ class EvoNet(DenseNet):
     descriptor_stride = 4
     head = "cell"
 
-    def __init__(self, standardise: bool = True, context: bool = True) -> None:
+    def __init__(self, standardise: bool = True) -> None:
         super().__init__()
-        self.config = {"standardise": standardise, "context": context}
+        self.config = {"standardise": standardise}
         self.down2 = ConvNorm(4, 16)
         self.down4 = _make_stage(16, 48, repeats=1)
-        self.down8 = _make_stage(48, 96, repeats=2 if context else 3)
-        if context:
-            self.down16 = _make_stage(96, 96, repeats=1)
-            self.up8 = nn.Conv2d(96, 96, 1)
+        self.down8 = _make_stage(48, 96, repeats=2)
+        self.down16 = _make_stage(96, 96, repeats=1)
+        self.up8 = nn.Conv2d(96, 96, 1)
         self.up4 = UpStep(96, 48, 64)
         self.descriptor8 = nn.Conv2d(96, 128, 1)
         self.descriptor4 = nn.Conv2d(64, 128, 1)
@@ -53,11 +52,10 @@ class EvoNet(DenseNet):
         x2 = self.down2(self._prepare(grey))
         x4 = self.down4(x2)
         x8 = self.down8(x4)
-        if self.config["context"]:
-            x8 = _double(self.up8(self.down16(x8))).add_(x8)
-        x4 = self.up4(x8, x4)
-        descriptors = _double(self.descriptor8(x8)).add_(self.descriptor4(x4))
-        logits = _unfold_pixels(self.detector(self.up2(x4, x2)).float())
+        y8 = _double(self.up8(self.down16(x8))).add_(x8)
+        y4 = self.up4(y8, x4)
+        descriptors = _double(self.descriptor8(y8)).add_(self.descriptor4(y4))
+        logits = _unfold_pixels(self.detector(self.up2(y4, x2)).float())
         return Dense(logits, descriptors, grey=grey)
 
     def refine(self, grey: Tensor, pixels: Tensor) -> Tensor:

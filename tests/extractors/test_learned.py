@@ -18,6 +18,7 @@ from sfm_features.extractors.learned import Evo, NetExtractor, Sekd
 from sfm_features.nets import weights
 from sfm_features.nets.blocks import has_bf16
 from sfm_features.nets.decode import DecodeOptions
+from sfm_features.nets.evo import EvoNet
 from sfm_features.nets.weights import Card, build_net, save_weights
 
 METHODS = {"evo": Evo, "sekd": Sekd}
@@ -130,7 +131,7 @@ def test_the_tiniest_pictures(bundled: Path) -> None:
             make_texture((320, 320))[: size[1], : size[0]]
         )
         assert features.image_size == size
-        assert features.descriptors.shape == (len(features), 64)
+        assert features.descriptors.shape == (len(features), EvoNet.descriptor_dim)
 
 
 def test_bfloat16_only_where_there_is_hardware() -> None:

@@ -192,7 +192,7 @@ def test_any_size(size: tuple[int, int]) -> None:
     with torch.inference_mode():
         found = detect(net, torch.rand(1, 1, height, width), ALL)[0]
     assert found.image_size == size
-    assert found.descriptors.shape == (len(found), 64)
+    assert found.descriptors.shape == (len(found), EvoNet.descriptor_dim)
     assert (len(found) > 0) == (min(size) > 8)
 
 

@@ -44,7 +44,7 @@ def test_sekd_has_the_published_number_of_parameters() -> None:
 
 
 def test_evo_is_small() -> None:
-    assert 700_000 < sum(p.numel() for p in EvoNet().parameters()) < 1_500_000
+    assert 300_000 < sum(p.numel() for p in EvoNet().parameters()) < 1_000_000
 
 
 @pytest.mark.parametrize("kind", NETS)
