@@ -157,7 +157,7 @@ def train_all(
 ) -> dict[tuple[str, int], list[dict[str, float]]]:
     """Run jobs side by side, each with its share of the cores."""
     # Read by the libraries of the new processes, when they load.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, _count_cores() // processes))
     os.environ["TQDM_DISABLE"] = "1"
     found = {}
     with (
@@ -170,6 +170,13 @@ def train_all(
             found[job.name, job.seed] = done.result()
             bar.update()
     return found
+
+
+def _count_cores() -> int:
+    """Count the cores that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def train_one(job: Job) -> list[dict[str, float]]:
