@@ -28,6 +28,7 @@ from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.networks import measure_networks
 from pipelines.benchmarks.reconstruction import measure_reconstruction
 from pipelines.benchmarks.results import Result
+from pipelines.benchmarks.rivals import measure_rivals
 from pipelines.benchmarks.steps import measure_steps
 from pipelines.benchmarks.strecha import read_cameras
 from sfm_features.errors import InputError, SfmError
@@ -37,7 +38,8 @@ from sfm_features.scenes import read_truth, render_town
 EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
 NAMES = (
-    "extract", "extract-evo", "match", "memory", "town", "steps", "networks", "images",
+    "extract", "extract-evo", "match", "memory", "town", "steps", "networks", "rivals",
+    "images",
 )  # fmt: skip
 ON_REQUEST = ("adapt",)
 
@@ -119,8 +121,9 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "adapt": lambda: measure_adapting(
             args.output, args.sequences, args.minutes, args.seed
         ),
-        # The last: it changes how this process gives memory back.
+        # The last: they change how this process gives memory back.
         "networks": lambda: measure_networks(threads=2, seed=args.seed),
+        "rivals": lambda: measure_rivals(threads=2, seed=args.seed),
     }
     chosen = {name: job for name, job in jobs.items() if name in args.only}
     if "images" in args.only:

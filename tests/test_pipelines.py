@@ -27,6 +27,7 @@ from pipelines.benchmarks.accuracy import measure_accuracy
 from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.results import Check, Provenance, Result
+from pipelines.benchmarks.rivals import _build_pg2sd, measure_rivals
 from pipelines.benchmarks.strategies import FACTORS, STRATEGIES, measure_strategies
 from pipelines.benchmarks.strecha import read_cameras
 from sfm_features.errors import InputError
@@ -91,6 +92,15 @@ def test_filling_a_document_keeps_the_rest(tmp_path: Path) -> None:
     assert document.read_text() == expected
     with pytest.raises(InputError, match="no section 'b'"):
         results.fill_sections(document, {"b": "new"})
+
+
+def test_rivals_are_as_described_and_slower() -> None:
+    heads = 2 * (128 + 1)
+    assert sum(p.numel() for p in _build_pg2sd().parameters()) + heads == 484_258
+    result = measure_rivals(threads=1, repeats=1, size=(160, 128))
+    assert [check.limit for check in result.checks] == [1 / 8, 1 / 20]
+    sekd, pg2sd = (row["over evo"] for row in result.rows[1:])
+    assert 1 < sekd < pg2sd
 
 
 def test_every_benchmark_has_its_section() -> None:

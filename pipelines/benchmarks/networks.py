@@ -29,6 +29,7 @@ from sfm_features.nets.weights import find_bundled, load_weights
 from sfm_features.scenes.render import render_view
 from sfm_features.scenes.town import build_town
 from sfm_features.scenes.views import town_views
+from sfm_features.types import U8
 
 SIZE = (640, 480)
 KEYPOINTS = 2048
@@ -54,7 +55,7 @@ def measure_networks(
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            times = _time_in_turns(_make_jobs(seed, size), repeats)
+            times = time_in_turns(_make_jobs(seed, size), repeats, "networks")
     finally:
         torch.set_num_threads(before)
     ms = {name: 1000 * median(seconds) for name, seconds in times.items()}
@@ -91,7 +92,8 @@ def _make_jobs(seed: int, size: tuple[int, int]) -> Jobs:
     noisy = DecodeOptions(KEYPOINTS, least_probability=0)
     bundled, _ = load_weights(find_bundled("evo"), "evo")
     trained = prepare_for_use(bundled, "cpu", bf16=True)
-    picture = _render_picture(seed, size)
+    pixels = grey_from_rgb(render_picture(seed, size))
+    picture = torch.from_numpy(pixels)[None, None].float() / 255
     options = DecodeOptions(KEYPOINTS)
     found = len(detect(trained, picture, options)[0])
     assert found == KEYPOINTS or size != SIZE, f"only {found} keypoints"
@@ -106,18 +108,17 @@ def _make_jobs(seed: int, size: tuple[int, int]) -> Jobs:
     }
 
 
-def _render_picture(seed: int, size: tuple[int, int]) -> Tensor:
-    """Take a photograph of the rendered town: grey (1, 1, H, W) in [0, 1]."""
+def render_picture(seed: int, size: tuple[int, int]) -> U8:
+    """Take a photograph (H, W, 3) of the rendered town."""
     (view,) = town_views(1, seed, size)
     town = build_town(seed)
-    pixels = render_view(town, view.camera, view.cam_from_world, "day", seed).rgb
-    return torch.from_numpy(grey_from_rgb(pixels))[None, None].float() / 255
+    return render_view(town, view.camera, view.cam_from_world, "day", seed).rgb
 
 
-def _time_in_turns(jobs: Jobs, repeats: int) -> dict[str, list[float]]:
+def time_in_turns(jobs: Jobs, repeats: int, title: str) -> dict[str, list[float]]:
     """Time jobs one after the other, so that other load on the machine hits all."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
-    for i in tqdm(range(repeats + _WARM_UP), desc="networks", unit="round"):
+    for i in tqdm(range(repeats + _WARM_UP), desc=title, unit="round"):
         for name, job in jobs.items():
             start = time.perf_counter()
             job()

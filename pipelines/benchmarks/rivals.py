@@ -1,0 +1,83 @@
+"""Our fast extractor, all of it, beside the bare networks of SEKD and PG2SD.
+
+SEKD's is the one in `nets/sekd.py`; PG2SD's is built here layer by layer as its authors
+describe it, for the time that it takes: nine convolutions at full resolution, dilated
+instead of strided. Both run as released, in float32 and on one scale, without what they
+do afterwards; ours decodes and describes on all of its scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipelines.benchmarks.networks import SIZE, render_picture, time_in_turns
+from pipelines.benchmarks.results import Check, Result
+from sfm_features.nets.blocks import prepare_for_use
+from sfm_features.nets.memory import keep_freed_memory
+from sfm_features.nets.sekd import SekdNet
+from sfm_features.registry import build_extractor
+
+SEKD_LIMIT, PG2SD_LIMIT = 1 / 8, 1 / 20
+_WIDTHS = (32, 32, 64, 64, 128, 128)
+_DILATIONS = (1, 1, 1, 2, 2, 4)
+_LATE_DILATIONS = (4, 8, 16)
+
+
+def measure_rivals(
+    threads: int, repeats: int = 5, seed: int = 0, size: tuple[int, int] = SIZE
+) -> Result:
+    """Time whole extraction by `evo`, and the bare networks of two others."""
+    keep_freed_memory()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        torch.manual_seed(seed)
+        picture = render_picture(seed, size)
+        extractor = build_extractor("evo")
+        sekd, pg2sd = (
+            prepare_for_use(net, "cpu", bf16=False)
+            for net in (SekdNet(), _build_pg2sd())
+        )
+        rgb = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+        jobs: dict[str, Callable[[], object]] = {
+            "evo, extracted": partial(extractor.extract, np.ascontiguousarray(picture)),
+            "SEKD, forward only": partial(sekd, rgb[:, :1]),
+            "PG2SD, forward only": partial(pg2sd, rgb),
+        }
+        with torch.inference_mode():
+            times = time_in_turns(jobs, repeats, "rivals")
+    finally:
+        torch.set_num_threads(before)
+    ms = {name: 1000 * median(seconds) for name, seconds in times.items()}
+    ours, *theirs = ms
+    rows = [
+        {"what": name, "ms": ms[name], "over evo": ms[name] / ms[ours]} for name in ms
+    ]
+    checks = [
+        Check(f"evo over {name}", ms[ours] / ms[name], limit)
+        for name, limit in zip(theirs, (SEKD_LIMIT, PG2SD_LIMIT), strict=True)
+    ]
+    title = f"Rivals: {size[0]} x {size[1]}, {threads} thread(s)"
+    return Result(title, rows, checks, {"seconds": times})
+
+
+def _build_pg2sd() -> nn.Module:
+    layers: list[nn.Module] = []
+    inputs = 3
+    for width, dilation in zip(_WIDTHS, _DILATIONS, strict=True):
+        layers += [_convolve(inputs, width, 3, dilation), nn.ReLU()]
+        inputs = width
+    layers += [_convolve(inputs, inputs, 2, dilation) for dilation in _LATE_DILATIONS]
+    return nn.Sequential(*layers)
+
+
+def _convolve(inputs: int, outputs: int, side: int, dilation: int) -> nn.Module:
+    """Return a convolution; its batch norm would be folded into it."""
+    padding = (side - 1) * dilation // 2
+    return nn.Conv2d(inputs, outputs, side, dilation=dilation, padding=padding)
