@@ -54,6 +54,28 @@ def run_extract(
     extract(images, output, options, run)
 
 
+def run_describe(
+    features: Positional,
+    output: Path,
+    codebook: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Describe whole images by their features, so that the same place is found again.
+
+    $ sfm-features describe features.h5 --output global.h5
+
+    Args:
+        features: Feature file, ours or hloc's.
+        output: HDF5 file to write or to complete (hloc's layout).
+        codebook: Codebook of other features than evo's.
+        overwrite: Start the file anew.
+    """
+    from sfm_features.retrieve import describe
+
+    _prepare(output, overwrite)
+    describe(features, output, codebook)
+
+
 def run_pairs(
     output: Path,
     method: pairing.PairMethod,
@@ -204,6 +226,7 @@ def run_adapt(
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "extract": run_extract,
+    "describe": run_describe,
     "pairs": run_pairs,
     "match": run_match,
     "reconstruct": run_reconstruct,

@@ -158,25 +158,31 @@ def _as_u8(image: object) -> U8:
     return np.asarray(image, np.uint8)
 
 
-def _read_image_list(folder: Path, image_list: Path) -> list[str]:
-    if not image_list.is_file():
-        raise InputError(f"{image_list}: no such file; give a text file of image names")
+def read_list(path: Path) -> list[str]:
+    """Read names from a text file, one a line; # begins a comment."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a text file of image names")
     try:
-        lines = image_list.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{image_list}: is not text in UTF-8; give a text file of image names"
+            f"{path}: is not text in UTF-8; give a text file of image names"
         ) from error
     names = [s for line in lines if (s := line.strip()) and not s.startswith("#")]
+    if not names:
+        raise InputError(f"{path}: names no image; put one name on each line")
+    return sorted(set(names))
+
+
+def _read_image_list(folder: Path, image_list: Path) -> list[str]:
+    names = read_list(image_list)
     for name in names:
         if not (folder / name).is_file():
             raise InputError(
                 f"{image_list}: names {name!r}, which is not in {folder}"
                 f"{_suggest(name, folder)}; names are relative to that folder"
             )
-    if not names:
-        raise InputError(f"{image_list}: names no image; put one name on each line")
-    return sorted(set(names))
+    return names
 
 
 def _suggest(name: str, folder: Path) -> str:

@@ -20,14 +20,21 @@ from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError, PairsError
 from sfm_features.geometry import rotation_angle_deg
 from sfm_features.images import list_images
-from sfm_features.store import FeatureStore
+from sfm_features.ranking import Allowed
+from sfm_features.similar import (
+    close_loops,
+    order_pair,
+    pair_similar,
+    select_names,
+)
+from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.types import F64, Model, Pair, Pose
 
 logger = logging.getLogger(__name__)
 
 
 PairMethod: TypeAlias = Literal[
-    "exhaustive", "sequential", "gps", "poses", "covisibility"
+    "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility"
 ]
 
 
@@ -40,15 +47,25 @@ class PairOptions:
     features: Path | None = None
     """Feature file whose images are paired."""
     model: Path | None = None
-    """COLMAP model; needed for poses and covisibility."""
+    """COLMAP model; needed for poses and covisibility; for retrieval only its images
+    are paired with."""
+    descriptors: Path | None = None
+    """File of whole images' descriptors, as `describe` writes it; for retrieval, and
+    for sequential to find places that are passed again."""
+    queries: str = ""
+    """Which images to find partners for, for retrieval: a prefix of their names, or a
+    text file that lists them; default: all."""
+    database: str = ""
+    """Which images to pair them with, likewise; default: all, or those of --model."""
     overlap: int = 10
     """Images ahead, for sequential."""
     linear: bool = False
     """For sequential: leave out the steps 1, 2, 4, 8 ... further ahead."""
     neighbours: int = 20
-    """Partners of an image, for gps, poses and covisibility."""
+    """Partners of an image, for retrieval, gps, poses and covisibility."""
     max_distance: float = float("inf")
-    """Largest distance, in metres for gps, in the model's unit for poses."""
+    """Largest distance, in metres for gps, in the model's unit for poses; for retrieval
+    in metres too, if --images tells where they were taken."""
     max_angle_deg: float = 60.0
     """Largest angle between two viewing directions, for poses."""
 
@@ -71,9 +88,14 @@ def choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
         names = list_images(options.images)
         centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
         return pair_by_distance(centres, options.neighbours, options.max_distance)
+    if method == "retrieval":
+        return _pair_by_retrieval(options)
     names = _list_names(options)
     if method == "sequential":
-        return pair_sequentially(names, options.overlap, not options.linear)
+        pairs = pair_sequentially(names, options.overlap, not options.linear)
+        if options.descriptors is None:
+            return pairs
+        return close_loops(options.descriptors, names, pairs, options.neighbours)
     return pair_exhaustively(names)
 
 
@@ -104,12 +126,51 @@ def pair_sequentially(
     if quadratic:
         steps |= {2**i for i in range(overlap)}
     found = {
-        _ordered(names[i], names[i + step])
+        order_pair(names[i], names[i + step])
         for i in range(len(names))
         for step in steps
         if i + step < len(names)
     }
     return sorted(found)
+
+
+def _pair_by_retrieval(options: PairOptions) -> list[Pair]:
+    if options.descriptors is None:
+        raise OptionError(
+            "--method retrieval: needs --descriptors, a file that `sfm-features "
+            "describe` writes"
+        )
+    with GlobalStore.open(options.descriptors) as store:
+        names = store.names()
+    database = select_names(names, options.database, "--database")
+    if options.model is not None:
+        in_model = colmap.read_model(options.model).images
+        database = [name for name in database if name in in_model]
+    if not database:
+        raise InputError(
+            f"{options.descriptors}: describes none of the images to pair with; check "
+            "--database and --model"
+        )
+    queries = select_names(names, options.queries, "--queries")
+    return pair_similar(
+        options.descriptors, queries, database, options.neighbours, _gate(options)
+    )
+
+
+def _gate(options: PairOptions) -> Allowed | None:
+    """Allow only what lies near by GPS, where both images tell."""
+    if options.images is None or not np.isfinite(options.max_distance):
+        return None
+    names = list_images(options.images)
+    centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
+
+    def is_near(query: str, name: str) -> bool:
+        if query not in centres or name not in centres:
+            return True
+        apart = np.linalg.norm(centres[query] - centres[name])
+        return bool(apart <= options.max_distance)
+
+    return is_near
 
 
 def pair_by_distance(
@@ -205,10 +266,6 @@ def _split_line(line: str, known: set[str]) -> Pair | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _ordered(a: str, b: str) -> Pair:
-    return (a, b) if a < b else (b, a)
-
-
 def _distances(centres: Mapping[str, F64], names: Sequence[str]) -> F64:
     points = np.array([centres[name] for name in names]).reshape(-1, 3)
     # Row by row: the full difference tensor would be three times the matrix.
@@ -228,7 +285,7 @@ def _pair_nearest(
     for i, row in enumerate(costs):
         for j in np.argsort(row, kind="stable")[:neighbours]:
             if np.isfinite(row[j]) and row[j] <= max_cost:
-                found.add(_ordered(names[i], names[j]))
+                found.add(order_pair(names[i], names[j]))
     return sorted(found)
 
 

@@ -18,7 +18,7 @@ LEVELS = [
     ["nets"],
     ["extractors", "matchers"],
     ["registry"],
-    ["scenes", "pairs"],
+    ["scenes", "ranking", "similar", "pairs"],
     ["extract", "match", "retrieve", "workspace", "summary", "report"],
     ["reporting"],
     ["reconstruct", "triangulate", "localize"],

@@ -67,18 +67,9 @@ def find_bundled(name: str) -> Path:
 
 def save_weights(net: DenseNet, path: Path, card: Card) -> Card:
     """Write weights and their card, each whole or not at all; return the card."""
-    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-    content = safetensors.torch.save(tensors)
-    card = replace(
-        card,
-        architecture=name_architecture(net),
-        config=dict(net.config),
-        sha256=hashlib.sha256(content).hexdigest(),
-    )
-    text = json.dumps(asdict(card), indent=2, allow_nan=False) + "\n"
-    _write_whole(path, content)
-    _write_whole(_place_card(path), text.encode())
-    return card
+    architecture = name_architecture(net)
+    card = replace(card, architecture=architecture, config=dict(net.config))
+    return write_tensors(net.state_dict(), path, card)
 
 
 def load_weights(path: Path, architecture: str | None = None) -> tuple[DenseNet, Card]:
@@ -86,17 +77,35 @@ def load_weights(path: Path, architecture: str | None = None) -> tuple[DenseNet,
 
     architecture is the one that is wanted, if only one will do.
     """
+    tensors, card = read_tensors(path, architecture)
+    net = _build_from_card(path, card)
+    check_tensors(path, card.architecture, net.state_dict(), tensors)
+    net.load_state_dict(tensors, strict=True)
+    return net.eval(), card
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, card: Card) -> Card:
+    """Write tensors and their card, each whole or not at all; return the card."""
+    stored = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    content = safetensors.torch.save(stored)
+    card = replace(card, sha256=hashlib.sha256(content).hexdigest())
+    text = json.dumps(asdict(card), indent=2, allow_nan=False) + "\n"
+    _write_whole(path, content)
+    _write_whole(_place_card(path), text.encode())
+    return card
+
+
+def read_tensors(
+    path: Path, architecture: str | None = None
+) -> tuple[dict[str, Tensor], Card]:
+    """Read the tensors that a card describes, of the architecture that is wanted."""
     card = read_card(path)
     if architecture is not None and card.architecture != architecture:
         raise WeightsError(
             f"{path}: holds weights of {card.architecture}, not of {architecture}; "
             f"give a file of {architecture}"
         )
-    tensors = _read_tensors(path, card)
-    net = _build_from_card(path, card)
-    _check_tensors(path, card.architecture, net.state_dict(), tensors)
-    net.load_state_dict(tensors, strict=True)
-    return net.eval(), card
+    return _read_tensors(path, card), card
 
 
 def read_card(path: Path) -> Card:
@@ -164,7 +173,7 @@ def _read_tensors(path: Path, card: Card) -> dict[str, Tensor]:
         ) from error
 
 
-def _check_tensors(
+def check_tensors(
     path: Path,
     architecture: str,
     expected: Mapping[str, Tensor],

@@ -1,0 +1,83 @@
+"""Features to descriptors of whole images, by which the same place is found again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from sfm_features.errors import InputError
+from sfm_features.nets.vlad import Vlad, load_vlad
+from sfm_features.nets.weights import BUNDLED, Card
+from sfm_features.store import FeatureStore, GlobalStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DescribeSummary:
+    """What was done: counts and seconds."""
+
+    written: int
+    reused: int
+    seconds: float
+
+
+def describe(
+    features: Path, output: Path, codebook: Path | None = None
+) -> DescribeSummary:
+    """Describe the images of a feature file into an HDF5 file, or complete it.
+
+    Without a codebook of one's own, features must be evo's.
+    """
+    start = time.perf_counter()
+    path = codebook or BUNDLED / "vlad-evo.safetensors"
+    with FeatureStore.open(features) as store:
+        vlad, card = load_vlad(path)
+        _check_fit(store, vlad, card, path)
+        config = describe_settings(store, card)
+        with GlobalStore.append(output, config) as described:
+            missing = [name for name in store.names() if name not in described]
+            bar = tqdm(missing, desc="describe", unit="image", disable=not missing)
+            with torch.inference_mode():
+                for name in bar:
+                    local = torch.from_numpy(store.read(name).descriptors)
+                    described.write(name, vlad(local).numpy())
+            count = len(described.names())
+    summary = DescribeSummary(
+        len(missing), count - len(missing), time.perf_counter() - start
+    )
+    logger.info("descriptors: %d images written, %d kept", len(missing), summary.reused)
+    return summary
+
+
+def describe_settings(store: FeatureStore, card: Card) -> dict[str, Any]:
+    """Return the settings that decide what descriptors look like, for the file."""
+    return {"features": dict(store.config), "codebook_sha256": card.sha256}
+
+
+def _check_fit(store: FeatureStore, vlad: Vlad, card: Card, path: Path) -> None:
+    """Refuse descriptors that a codebook was not made of."""
+    made_of = str(card.recipe.get("extractor", ""))
+    extractor = store.config.get("extractor", made_of)
+    names = store.names()
+    length = store.read(names[0]).descriptors.shape[1] if names else vlad.local_dim
+    if extractor != made_of or length != vlad.local_dim:
+        raise InputError(
+            f"{store.path}: holds features of {extractor or 'another tool'} with "
+            f"{length} numbers, but {path.name} was made of {made_of}'s "
+            f"{vlad.local_dim}; make a codebook of yours with `python -m "
+            "pipelines.codebook` and give it with --codebook"
+        )
+    weights = card.recipe.get("weights_sha256")
+    if weights and store.config.get("weights_sha256", weights) != weights:
+        logger.warning(
+            "%s: the features are of other weights than %s was made of; images are "
+            "found less well than with a codebook of these weights",
+            store.path, path.name,
+        )  # fmt: skip

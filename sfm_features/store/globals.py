@@ -1,0 +1,70 @@
+"""Descriptors of whole images, by image name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from sfm_features.errors import InputError
+from sfm_features.journal import hold_interrupts
+from sfm_features.store.base import Store, explain_damage
+from sfm_features.types import F32
+
+_FIELD = "global_descriptor"
+
+
+class GlobalStore(Store):
+    """Descriptors of whole images, by image name."""
+
+    kind = "global descriptors"
+    _groups_per_commit = 256
+    _required = (_FIELD,)
+
+    @hold_interrupts()
+    def __contains__(self, name: str) -> bool:
+        group = self._file.get(name)
+        return isinstance(group, h5py.Group) and self._is_complete(
+            group, self._required
+        )
+
+    @hold_interrupts()
+    def names(self) -> list[str]:
+        """List the images that are described, sorted."""
+        with explain_damage(self.path):
+            return sorted(self._walk(self._file, ""))
+
+    def _walk(self, group: Any, prefix: str) -> Iterator[str]:
+        if _FIELD in group:
+            if self._is_complete(group, self._required):
+                yield prefix
+            return
+        for key in group:
+            if isinstance(child := group[key], h5py.Group):
+                yield from self._walk(child, f"{prefix}/{key}" if prefix else key)
+
+    @hold_interrupts()
+    def read_many(self, names: Sequence[str]) -> NDArray[np.float16]:
+        """Read the descriptors (N, D) of images."""
+        rows: list[NDArray[np.float16]] = []
+        with explain_damage(self.path):
+            for name in names:
+                if name not in self:
+                    raise InputError(
+                        f"{self.path}: does not describe {name!r}; run `sfm-features "
+                        "describe` again, it adds what is missing"
+                    )
+                row = self._file[name][_FIELD][()].astype(np.float16).ravel()
+                if rows and len(row) != len(rows[0]):
+                    raise ValueError(f"{name}: its descriptor has another length")
+                rows.append(row)
+        return np.stack(rows) if rows else np.zeros((0, 0), np.float16)
+
+    @hold_interrupts()
+    def write(self, name: str, descriptor: F32) -> None:
+        """Write the descriptor (D,) of one image."""
+        group = self._write_group(name, {_FIELD: descriptor.astype(np.float16)})
+        self._finish_group(group)

@@ -1,0 +1,89 @@
+"""The nearest of many: exact, bounded, and never oneself."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfm_features import ranking
+from sfm_features.errors import OptionError
+from sfm_features.ranking import find_nearest, rank_images
+from sfm_features.similar import close_loops, pair_similar
+from sfm_features.store import GlobalStore
+
+
+def _make_rows(count: int, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).normal(size=(count, 16))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _write(path: Path, rows: dict[str, np.ndarray]) -> Path:
+    with GlobalStore.append(path, {}) as store:
+        for name, row in rows.items():
+            store.write(name, row)
+    return path
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100, 1000])
+def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "_CHUNK_ROWS", chunk)
+    queries, rows = _make_rows(9, 1), _make_rows(100)
+    products = queries @ rows.T
+    index, best = find_nearest(queries, rows, 5)
+    expected = np.argsort(-products, axis=1)[:, :5]
+    np.testing.assert_array_equal(index, expected)
+    np.testing.assert_allclose(best, np.take_along_axis(products, expected, 1), 1e-5)
+
+
+def test_what_is_banned_is_not_found() -> None:
+    queries, rows = _make_rows(3, 1), _make_rows(20)
+    every, _ = find_nearest(queries, rows, 20)
+    banned = [row[:2].tolist() for row in every]
+    index, best = find_nearest(queries, rows, 20, banned)
+    np.testing.assert_array_equal(index[:, :18], every[:, 2:])
+    assert np.isneginf(best[:, 18:]).all() and np.isfinite(best[:, :18]).all()
+
+
+def test_memory_does_not_grow_with_the_database() -> None:
+    """Beside the database itself, which is in half precision."""
+    queries = np.zeros((50, 256), np.float32)
+    peaks = []
+    for count in (20_000, 80_000):
+        database = np.zeros((count, 256), np.float16)
+        tracemalloc.start()
+        find_nearest(queries, database, 10)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] < 60e6
+
+
+def test_no_image_stands_for_itself(tmp_path: Path) -> None:
+    rows = dict(zip("abcdef", _make_rows(6), strict=True))
+    path = _write(tmp_path / "global.h5", rows)
+    names = list(rows)
+    found = rank_images(path, names, names, 5)
+    assert [r.query for r in found] == names
+    for ranking_ in found:
+        assert ranking_.query not in ranking_.names and len(ranking_.names) == 5
+        assert list(ranking_.similarities) == sorted(ranking_.similarities)[::-1]
+    near = rank_images(path, ["a"], names, 5, lambda _, name: name in "bc")
+    assert set(near[0].names) == {"b", "c"}
+    assert rank_images(path, ["a"], [], 5)[0].names == ()
+    with pytest.raises(OptionError, match="at least 1"):
+        rank_images(path, names, names, 0)
+
+
+def test_loops_are_closed_with_what_is_not_paired_yet(tmp_path: Path) -> None:
+    """A walk around a block: the last images look like the first ones."""
+    angles = np.linspace(0, 2 * np.pi, 12)[:, None] + np.array([0, np.pi / 2])
+    rows = np.pad(np.cos(angles), ((0, 0), (0, 2))).astype(np.float32)
+    names = [f"{i:02d}" for i in range(12)]
+    path = _write(tmp_path / "global.h5", dict(zip(names, rows, strict=True)))
+    following = list(zip(names, names[1:], strict=False))
+    assert ("00", "11") not in following
+    closed = close_loops(path, names, following, 1)
+    assert ("00", "11") in closed and set(following) < set(closed)
+    assert pair_similar(path, ["00"], names, 1) == [("00", "11")]
