@@ -113,7 +113,8 @@ def _find_places(photos: PhotoSet, number: int) -> dict[str, list[str]]:
 
 
 def _describe(prefix: str, count: int, models: list[Model]) -> str:
-    registered = sum(len(model.images) for model in models)
+    # COLMAP lets models share images.
+    registered = len({name for model in models for name in model.images})
     points = sum(len(model.points) for model in models)
     length = sum(int(model.track_lengths.sum()) for model in models) / max(points, 1)
     return (
