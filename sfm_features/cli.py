@@ -23,6 +23,7 @@ from sfm_features.errors import Cancelled, OptionError, SfmError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import explain_os_errors, journal_path
 from sfm_features.match import MatchOptions, match
+from sfm_features.queries import LocalizeOptions, QueryOptions
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.store import FeatureStore
 from sfm_features.training.options import AdaptOptions, TrainOptions
@@ -169,6 +170,30 @@ def run_triangulate(
     _say(summary.to_text())
 
 
+def run_localize(
+    map: Positional,
+    queries: Positional,
+    output: Path,
+    source: QueryOptions,
+    options: LocalizeOptions,
+    run: RunOptions,
+) -> None:
+    """Find where photographs were taken, by a map.
+
+    $ sfm-features localize out photos-of-today --output poses
+
+    Stop it at any time and run the same command again: it continues.
+
+    Args:
+        map: Folder that `reconstruct` or `triangulate` wrote; it stays as it is.
+        queries: Folder of images, or a list of them in hloc's format.
+        output: Folder to write: poses.txt, poses.json.
+    """
+    from sfm_features.localize import localize
+
+    _say(localize(map, queries, output, source, options, run).to_text())
+
+
 def run_demo_command(
     options: DemoOptions, run: RunOptions, output: Path = Path("demo-output")
 ) -> None:
@@ -231,6 +256,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "match": run_match,
     "reconstruct": run_reconstruct,
     "triangulate": run_triangulate,
+    "localize": run_localize,
     "demo": run_demo_command,
     "train": run_train,
     "adapt": run_adapt,

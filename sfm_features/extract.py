@@ -138,6 +138,17 @@ def extract(
     return summary
 
 
+def extract_one(
+    extractor: Extractor, rgb: U8, options: ExtractOptions, orientation: int = 1
+) -> Features:
+    """Extract from one image (H, W, 3) in memory, as the stage does from a file."""
+    small = image_files.resize_to(rgb, options.max_size)
+    upright = image_files.turn_upright(small, orientation)
+    size = (rgb.shape[1], rgb.shape[0])
+    loaded = _Loaded("", upright, orientation, size, None)
+    return _to_stored_frame(loaded, extractor.extract(upright), options.max_keypoints)
+
+
 def describe(options: ExtractOptions, run: RunOptions) -> dict[str, Any]:
     """Return the settings that decide what features look like, for the file."""
     return {

@@ -159,7 +159,12 @@ def _as_u8(image: object) -> U8:
 
 
 def read_list(path: Path) -> list[str]:
-    """Read names from a text file, one a line; # begins a comment."""
+    """Read names from a text file, one a line, sorted; # begins a comment."""
+    return sorted(set(read_lines(path)))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file that say something, stripped; # is a comment."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a text file of image names")
     try:
@@ -168,10 +173,10 @@ def read_list(path: Path) -> list[str]:
         raise InputError(
             f"{path}: is not text in UTF-8; give a text file of image names"
         ) from error
-    names = [s for line in lines if (s := line.strip()) and not s.startswith("#")]
-    if not names:
+    found = [s for line in lines if (s := line.strip()) and not s.startswith("#")]
+    if not found:
         raise InputError(f"{path}: names no image; put one name on each line")
-    return sorted(set(names))
+    return found
 
 
 def _read_image_list(folder: Path, image_list: Path) -> list[str]:

@@ -61,16 +61,28 @@ def describe_settings(store: FeatureStore, card: Card) -> dict[str, Any]:
     return {"features": dict(store.config), "codebook_sha256": card.sha256}
 
 
+def fits(store: FeatureStore, vlad: Vlad, card: Card) -> bool:
+    """Tell whether a codebook was made of such features as these."""
+    made_of = str(card.recipe.get("extractor", ""))
+    return (
+        store.config.get("extractor", made_of) == made_of
+        and _measure_length(store, vlad.local_dim) == vlad.local_dim
+    )
+
+
+def _measure_length(store: FeatureStore, default: int) -> int:
+    names = store.names()
+    return store.read(names[0]).descriptors.shape[1] if names else default
+
+
 def _check_fit(store: FeatureStore, vlad: Vlad, card: Card, path: Path) -> None:
     """Refuse descriptors that a codebook was not made of."""
-    made_of = str(card.recipe.get("extractor", ""))
-    extractor = store.config.get("extractor", made_of)
-    names = store.names()
-    length = store.read(names[0]).descriptors.shape[1] if names else vlad.local_dim
-    if extractor != made_of or length != vlad.local_dim:
+    if not fits(store, vlad, card):
+        length = _measure_length(store, 0)
         raise InputError(
-            f"{store.path}: holds features of {extractor or 'another tool'} with "
-            f"{length} numbers, but {path.name} was made of {made_of}'s "
+            f"{store.path}: holds features of "
+            f"{store.config.get('extractor', 'another tool')} with {length} numbers, "
+            f"but {path.name} was made of {card.recipe.get('extractor')}'s "
             f"{vlad.local_dim}; make a codebook of yours with `python -m "
             "pipelines.codebook` and give it with --codebook"
         )

@@ -9,8 +9,8 @@ into coordinates). COLMAP puts that same centre at (0.5, 0.5); `colmap.py` adds
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,3 +178,38 @@ class Model:
     def mean_error_px(self) -> float:
         """Mean reprojection error over points."""
         return float(self.errors_px.mean()) if len(self.points) else 0.0
+
+
+LocalizationStatus: TypeAlias = Literal[
+    "localized",
+    "no features",
+    "no candidates",
+    "few matches",
+    "few inliers",
+    "degenerate",
+]
+
+
+@dataclass(frozen=True)
+class Localization:
+    """What is known of a query. A pose is there only if the status is `localized`.
+
+    covariance (6, 6) of rotation (radians) and translation. Matches are pixels (M, 2)
+    of the query, rows (M,) of the map's points, and whether they fit (M,).
+    """
+
+    status: LocalizationStatus
+    reason: str
+    cam_from_world: Pose | None
+    camera: Camera
+    covariance: F64 | None = None
+    retrieved: tuple[str, ...] = ()
+    xy: F32 = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    point_rows: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    inliers: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def num_inliers(self) -> int:
+        """Matches that fit the pose."""
+        return int(self.inliers.sum())

@@ -6,7 +6,12 @@ arrays and our types; no pycolmap object leaves the package.
 
 from __future__ import annotations
 
-from sfm_features.colmap.cameras import CameraOptions, CameraSharing
+from sfm_features.colmap.cameras import (
+    CameraOptions,
+    CameraSharing,
+    parse_params,
+    read_exif_camera,
+)
 from sfm_features.colmap.database import import_features_and_matches
 from sfm_features.colmap.gps import gps_to_local_metres, read_gps
 from sfm_features.colmap.mapping import MapperName, MapperOptions, run_mapper
@@ -51,6 +56,8 @@ __all__ = [
     "gps_to_local_metres",
     "import_features_and_matches",
     "list_models",
+    "parse_params",
+    "read_exif_camera",
     "read_gps",
     "read_model",
     "read_verified",

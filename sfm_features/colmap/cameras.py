@@ -136,6 +136,12 @@ class CameraBook:
         return _Exif(bitmap.exif_camera_model(), bitmap.exif_focal_length())
 
 
+def read_exif_camera(folder: Path, name: str, size: tuple[int, int]) -> Camera | None:
+    """Return the camera of an image by its EXIF; None if that tells no focal length."""
+    _, found = CameraBook(CameraOptions(), folder).describe(name, size)
+    return found.camera if found.has_prior else None
+
+
 def read_exif_bitmap(path: Path) -> pycolmap.Bitmap | None:
     """Read a bitmap for its EXIF; None if there is none, or COLMAP cannot read it.
 

@@ -41,11 +41,13 @@ def estimate_absolute_pose(
     max_error_px: float = 12.0,
     seed: int = 0,
     estimate_focal: bool = False,
+    refine_focal: bool = False,
     refine_extra_params: bool = False,
 ) -> PoseEstimate | None:
     """Estimate where a camera stood from pixels (N, 2) and points (N, 3); None if not.
 
     `estimate_focal`: the focal length is a guess; it is found along with the pose.
+    `refine_focal`: it is about right; it is refined once the pose is found.
     """
     silence()
     estimation = pycolmap.AbsolutePoseEstimationOptions()
@@ -53,7 +55,7 @@ def estimate_absolute_pose(
     estimation.ransac.max_error = max_error_px
     estimation.ransac.random_seed = seed
     refinement = pycolmap.AbsolutePoseRefinementOptions()
-    refinement.refine_focal_length = estimate_focal
+    refinement.refine_focal_length = estimate_focal or refine_focal
     refinement.refine_extra_params = refine_extra_params
     refined = to_colmap_camera(camera)
     found = pycolmap.estimate_and_refine_absolute_pose(

@@ -1,0 +1,156 @@
+"""A map, loaded once: poses, points, features, and what each image looks like."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sfm_features import colmap
+from sfm_features.errors import InputError
+from sfm_features.nets.vlad import Vlad, load_vlad
+from sfm_features.nets.weights import BUNDLED
+from sfm_features.ranking import find_nearest
+from sfm_features.retrieve import fits
+from sfm_features.store import FeatureStore, GlobalStore
+from sfm_features.types import F32, F64, I64, Features, Model, Pose
+from sfm_features.workspace import Workspace
+
+_CACHE_BYTES = 1 << 30
+_MOST_WITHOUT_CODEBOOK = 300
+"""Images that are all matched where no codebook fits the features."""
+
+
+class Atlas:
+    """What a folder that `reconstruct` or `triangulate` made knows; never written to.
+
+    Its images may be gone: features and the model suffice.
+    """
+
+    def __init__(self, folder: Path, codebook: Path | None = None) -> None:
+        self.folder = folder
+        workspace = Workspace(folder)
+        models = colmap.list_models(workspace.sparse)
+        if not models:
+            raise InputError(
+                f"{folder}: has no model in sparse/0; give a folder that `sfm-features "
+                "reconstruct` or `triangulate` wrote"
+            )
+        self.model: Model = colmap.read_model(models[0])
+        self._store = FeatureStore.open(workspace.features)
+        self.config: Mapping[str, Any] = dict(self._store.config)
+        self._cache: OrderedDict[str, Features] = OrderedDict()
+        self._cached_bytes = 0
+        known = set(self._store.names())
+        self.names = [name for name in sorted(self.model.images) if name in known]
+        self._check()
+        self.vlad = self._load_codebook(codebook)
+        self.descriptors = self._describe(folder / "global.h5")
+        self.centres: F64 = np.array(
+            [self.model.images[name].cam_from_world.centre for name in self.names]
+        )
+
+    def close(self) -> None:
+        """Close the file of features."""
+        self._store.close()
+
+    def read(self, name: str) -> Features:
+        """Return the features of an image; those used of late are kept in memory."""
+        if name in self._cache:
+            self._cache.move_to_end(name)
+            return self._cache[name]
+        features = self._store.read(name)
+        self._cache[name] = features
+        self._cached_bytes += features.descriptors.nbytes
+        while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached_bytes -= oldest.descriptors.nbytes
+        return features
+
+    def point_rows(self, name: str) -> I64:
+        """Return the row of `model.points` of each keypoint of an image, or -1."""
+        return self.model.images[name].point_ids
+
+    def choose(
+        self, features: Features, count: int, near: Pose | None = None
+    ) -> list[str]:
+        """Choose the images that look most like a query, best first.
+
+        `near` is about where it was taken: what lies far from there is left out.
+        """
+        rows = np.arange(len(self.names))
+        if near is not None:
+            distances = np.linalg.norm(self.centres - near.centre, axis=1)
+            rows = np.argsort(distances, kind="stable")[: 3 * count]
+        if self.vlad is None or not len(features):
+            return [self.names[i] for i in rows] if self.vlad is None else []
+        with torch.inference_mode():
+            wanted = self.vlad(torch.from_numpy(features.descriptors)).numpy()[None]
+        index, cosines = find_nearest(wanted, self.descriptors[rows], count)
+        return [self.names[rows[i]] for i in index[0][np.isfinite(cosines[0])]]
+
+    def collect_points(self, names: Sequence[str], most: int) -> tuple[I64, F32]:
+        """Collect points that images see: rows (P,) and descriptors (P, L).
+
+        A point that several see is described by the first of them.
+        """
+        found: dict[int, tuple[str, int]] = {}
+        for name in names:
+            ids = self.point_rows(name)
+            for keypoint in np.flatnonzero(ids >= 0).tolist():
+                found.setdefault(int(ids[keypoint]), (name, keypoint))
+            if len(found) >= most:
+                break
+        rows = np.array(list(found)[:most], np.int64)
+        origins = list(found.values())[:most]
+        described = [self.read(name).descriptors[k] for name, k in origins]
+        return rows, np.array(described, np.float32).reshape(len(rows), -1)
+
+    def _check(self) -> None:
+        """Refuse a model whose keypoints are not those of the features."""
+        if not self.names:
+            raise InputError(
+                f"{self.folder}: features.h5 has none of the model's images; put back "
+                "the file that the model was made from"
+            )
+        for name in (self.names[0], self.names[-1]):
+            count = len(self._store.read_keypoints(name))
+            if count != len(self.point_rows(name)):
+                raise InputError(
+                    f"{self.folder}: {name!r} has {count} keypoints in features.h5, "
+                    f"but {len(self.point_rows(name))} in the model; put back the "
+                    "file that the model was made from"
+                )
+
+    def _load_codebook(self, path: Path | None) -> Vlad | None:
+        """Load the codebook that fits the features, if there is one."""
+        vlad, card = load_vlad(path or BUNDLED / "vlad-evo.safetensors")
+        if fits(self._store, vlad, card):
+            return vlad
+        if path is None and len(self.names) <= _MOST_WITHOUT_CODEBOOK:
+            return None
+        raise InputError(
+            f"{self.folder}: no codebook for features of "
+            f"{self.config.get('extractor', 'another tool')!r}; make one with `python "
+            "-m pipelines.codebook` and give it with --codebook"
+        )
+
+    def _describe(self, path: Path) -> NDArray[np.floating]:
+        """Read or make the descriptors (N, D) of the images."""
+        if self.vlad is None:
+            return np.zeros((len(self.names), 0), np.float32)
+        if path.is_file():
+            with GlobalStore.open(path) as store:
+                if set(self.names) <= set(store.names()):
+                    return store.read_many(self.names)
+        with torch.inference_mode():
+            rows = [
+                self.vlad(torch.from_numpy(self._store.read(name).descriptors)).numpy()
+                for name in self.names
+            ]
+        return np.stack(rows).astype(np.float16)

@@ -1,0 +1,200 @@
+"""Queries to poses: a folder or a list of images, localized in a map one by one.
+
+What is done is written down at once, so that a stopped run goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sfm_features import colmap
+from sfm_features.errors import ImageError, InputError
+from sfm_features.geometry import quaternion_wxyz
+from sfm_features.images import decode
+from sfm_features.journal import explain_os_errors, replace_text
+from sfm_features.localizer import Localizer
+from sfm_features.queries import (
+    LocalizeOptions,
+    Query,
+    QueryOptions,
+    list_queries,
+    refuse_equal_basenames,
+)
+from sfm_features.types import Localization, Pose, RunOptions
+from sfm_features.workspace import Workspace, digest, file_state
+
+logger = logging.getLogger(__name__)
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LocalizeSummary:
+    """How many queries there were, and why some failed."""
+
+    total: int
+    localized: int
+    failed: dict[str, int] = field(default_factory=dict)
+    reused: int = 0
+
+    def to_text(self) -> str:
+        """Say it in lines."""
+        lines = [f"{self.localized} of {self.total} images localized"]
+        lines += [f"  {count}: {status}" for status, count in self.failed.items()]
+        return "\n".join(lines)
+
+
+def localize(
+    map_folder: Path,
+    source: Path,
+    output: Path,
+    queries: QueryOptions = QueryOptions(),
+    options: LocalizeOptions = LocalizeOptions(),
+    run: RunOptions = RunOptions(),
+) -> LocalizeSummary:
+    """Localize queries into OUTPUT/poses.txt and poses.json, or complete them."""
+    folder, wanted = list_queries(source, queries.images)
+    if queries.names == "basename":
+        refuse_equal_basenames(wanted)
+    localizer = Localizer(map_folder, options, run)
+    with explain_os_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        journal = _Journal(output / "queries.jsonl", _stamp(map_folder, options, run))
+        missing = [query for query in wanted if query.name not in journal.records]
+        bar = tqdm(missing, desc="localize", unit="image", disable=not missing)
+        for query in bar:
+            journal.add(_localize_one(localizer, folder, query, run.strict))
+        localizer.atlas.close()
+        records = [journal.records[query.name] for query in wanted]
+        if queries.fallback == "retrieval":
+            records = [_fall_back(record, localizer) for record in records]
+        _write(output, records, queries.names == "path")
+    failed = Counter(r["status"] for r in records if r["status"] != "localized")
+    summary = LocalizeSummary(
+        len(wanted),
+        len(wanted) - sum(failed.values()),
+        dict(failed.most_common()),
+        len(wanted) - len(missing),
+    )
+    logger.info("%s: %s", output / "poses.txt", summary.to_text().replace("\n", ","))
+    return summary
+
+
+def _stamp(map_folder: Path, options: LocalizeOptions, run: RunOptions) -> str:
+    """Digest what the poses depend on, apart from the queries."""
+    workspace = Workspace(map_folder)
+    states = [file_state(p) for p in sorted(workspace.sparse.glob("*/*.bin"))]
+    return digest(file_state(workspace.features), states, options, run.seed)
+
+
+class _Journal:
+    """One line of JSON for each finished query; the first says what made them."""
+
+    def __init__(self, path: Path, stamp: str) -> None:
+        self.path = path
+        self.records: dict[str, Record] = {}
+        lines = path.read_bytes().split(b"\n") if path.is_file() else []
+        whole = lines[:-1]  # what comes after the last newline was cut off
+        if not whole:
+            path.write_text(json.dumps({"stamp": stamp}) + "\n", encoding="utf-8")
+            return
+        first, *rest = (json.loads(line) for line in whole)
+        if first.get("stamp") != stamp:
+            raise InputError(
+                f"{path.parent}: holds poses by another map or other options; choose "
+                "another --output, or delete it"
+            )
+        self.records = {record["name"]: record for record in rest}
+        if lines[-1]:
+            replace_text(path, b"\n".join([*whole, b""]).decode())
+
+    def add(self, record: Record) -> None:
+        """Write a query down; it stays, whatever happens next."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.records[record["name"]] = record
+
+
+def _localize_one(
+    localizer: Localizer, folder: Path, query: Query, strict: bool
+) -> Record:
+    try:
+        image = decode(folder / query.name)
+    except ImageError as error:
+        if strict:
+            raise
+        logger.warning("%s", error)
+        return {"name": query.name, "status": "unreadable", "reason": str(error)}
+    size = (image.rgb.shape[1], image.rgb.shape[0])
+    exif = None
+    if query.camera is None:
+        exif = colmap.read_exif_camera(folder, query.name, size)
+    camera = query.camera or exif
+    if camera is not None and (camera.width, camera.height) != size:
+        raise InputError(
+            f"{query.name}: its camera is of {camera.width} x {camera.height} px, the "
+            f"image of {size[0]} x {size[1]}; correct the list"
+        )
+    found = localizer.localize(
+        image.rgb, camera, orientation=image.orientation, rough=exif is not None
+    )
+    return _record(query.name, found)
+
+
+def _record(name: str, found: Localization) -> Record:
+    pose = None
+    if found.cam_from_world is not None and found.covariance is not None:
+        pose = _list_pose(found.cam_from_world)
+        pose["covariance"] = found.covariance.tolist()
+    return {
+        "name": name,
+        "status": found.status,
+        "reason": found.reason,
+        "pose": pose,
+        "camera": asdict(found.camera),
+        "inliers": found.num_inliers,
+        "matches": len(found.xy),
+        "retrieved": list(found.retrieved),
+        "milliseconds": found.milliseconds,
+    }
+
+
+def _list_pose(pose: Pose) -> dict[str, Any]:
+    return {
+        "qw_qx_qy_qz": quaternion_wxyz(pose.rotation).tolist(),
+        "translation": np.asarray(pose.translation).tolist(),
+        "centre": pose.centre.tolist(),
+    }
+
+
+def _fall_back(record: Record, localizer: Localizer) -> Record:
+    """Give a failed query the pose of the image that looks most like it."""
+    retrieved = record.get("retrieved")
+    if record.get("pose") is not None or not retrieved:
+        return record
+    nearest = localizer.atlas.model.images[retrieved[0]].cam_from_world
+    return {**record, "pose": _list_pose(nearest), "fallback": retrieved[0]}
+
+
+def _write(output: Path, records: Sequence[Record], with_folders: bool) -> None:
+    lines = []
+    for record in records:
+        if record.get("pose") is not None:
+            pose, name = record["pose"], record["name"]
+            shown = name if with_folders else PurePosixPath(name).name
+            numbers = [*pose["qw_qx_qy_qz"], *pose["translation"]]
+            lines.append(" ".join([shown, *map(str, numbers)]) + "\n")
+    replace_text(output / "poses.txt", "".join(lines))
+    replace_text(output / "poses.json", json.dumps(list(records), indent=1) + "\n")

@@ -1,0 +1,169 @@
+"""A folder or a list of queries: what is written, what is refused, and what goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import make_texture, write_image
+
+from sfm_features.cli import main
+from sfm_features.errors import InputError
+from sfm_features.geometry import rotation_from_quaternion
+from sfm_features.localize import localize
+from sfm_features.queries import LocalizeOptions, QueryOptions, list_queries
+from sfm_features.scenes import read_truth
+from sfm_features.types import RunOptions
+
+CPU = RunOptions(device="cpu")
+
+
+@pytest.fixture
+def folder(town_map: tuple[Path, list[Path]], tmp_path: Path) -> Path:
+    """Two queries of the town, one that is blank, one that is no image."""
+    queries = tmp_path / "queries"
+    (queries / "day").mkdir(parents=True)
+    for path in town_map[1]:
+        shutil.copy(path, queries / "day")
+    write_image(queries / "blank.png", np.full((300, 400, 3), 128, np.uint8))
+    (queries / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    return queries
+
+
+def _read_poses(path: Path) -> dict[str, np.ndarray]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {line.split()[0]: np.array(line.split()[1:], float) for line in lines}
+
+
+def test_poses_and_reasons_are_written(
+    town_map: tuple[Path, list[Path]], folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    assert (
+        main(["localize", str(town_map[0]), str(folder), "--output", str(output)]) == 0
+    )
+    poses = _read_poses(output / "poses.txt")
+    assert set(poses) == {path.name for path in town_map[1]}
+    for numbers in poses.values():
+        assert np.linalg.norm(numbers[:4]) == pytest.approx(1)
+    records = {r["name"]: r for r in json.loads((output / "poses.json").read_text())}
+    assert records["blank.png"]["status"] == "no features"
+    assert records["broken.jpg"]["status"] == "unreadable"
+    for name, record in records.items():
+        good = record["status"] == "localized"
+        assert (record.get("pose") is not None) == good and record["reason"], name
+        if good:
+            numbers, pose = poses[Path(name).name], record["pose"]
+            np.testing.assert_allclose(numbers[4:], pose["translation"])
+            rotation = rotation_from_quaternion(numbers[:4])
+            np.testing.assert_allclose(-rotation.T @ numbers[4:], pose["centre"])
+
+
+def test_a_list_gives_cameras_and_is_checked(
+    town_photos: Path, town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    name = town_map[1][0].name
+    camera = read_truth(town_photos).cameras[name]
+    numbers = " ".join(map(str, camera.params))
+    good = f"{name} {camera.model} {camera.width} {camera.height} {numbers}"
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"# queries\r\n\r\n{good}\r\n", encoding="utf-8", newline="")
+    images = town_photos / "images"
+    _, (query,) = list_queries(listed, images)
+    assert query.name == name and query.camera == camera
+    options = QueryOptions(images=images)
+    summary = localize(town_map[0], listed, tmp_path / "out", options, run=CPU)
+    assert (summary.localized, summary.total) == (1, 1)
+    for text, message in (
+        ("missing.jpg", "not in"),
+        (f"{name}\n{name}", "twice"),
+        (f"{name} PINHOLE 512", "MODEL"),
+        (f"{name} PINHOLE 512 384 1.0", "MODEL"),
+        (f"{name} NOTHING 512 384 1.0", "MODEL"),
+        ("# nothing", "names no image"),
+    ):
+        listed.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=message):
+            list_queries(listed, images)
+    wrong = f"{name} SIMPLE_PINHOLE 99 99 90 49.5 49.5"
+    listed.write_text(wrong, encoding="utf-8")
+    with pytest.raises(InputError, match="correct the list"):
+        localize(town_map[0], listed, tmp_path / "wrong", options, run=CPU)
+
+
+def test_equal_file_names_are_refused_or_kept_apart(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    queries = tmp_path / "queries"
+    for part in "ab":
+        (queries / part).mkdir(parents=True)
+        shutil.copy(town_map[1][0], queries / part)
+    with pytest.raises(InputError, match="--names path"):
+        localize(town_map[0], queries, tmp_path / "out", run=CPU)
+    options = QueryOptions(names="path")
+    localize(town_map[0], queries, tmp_path / "out", options, run=CPU)
+    poses = _read_poses(tmp_path / "out/poses.txt")
+    assert set(poses) == {f"{part}/{town_map[1][0].name}" for part in "ab"}
+
+
+def test_a_fallback_is_asked_for_and_marked(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    queries = tmp_path / "queries"
+    write_image(queries / "other.png", make_texture((512, 384), 77))
+    for fallback, count in (("none", 0), ("retrieval", 1)):
+        options = QueryOptions(fallback=fallback)  # type: ignore[arg-type]  # in a loop
+        summary = localize(town_map[0], queries, tmp_path / "out", options, run=CPU)
+        assert summary.localized == 0
+        assert len(_read_poses(tmp_path / "out/poses.txt")) == count
+    (record,) = json.loads((tmp_path / "out/poses.json").read_text())
+    assert record["fallback"] in record["retrieved"] and record["status"] != "localized"
+
+
+def test_other_options_are_refused_and_cut_lines_forgotten(
+    town_map: tuple[Path, list[Path]], folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    localize(town_map[0], folder, output, run=CPU)
+    before = (output / "poses.txt").read_bytes()
+    assert localize(town_map[0], folder, output, run=CPU).reused == 4
+    with pytest.raises(InputError, match="another map or other options"):
+        localize(
+            town_map[0], folder, output, options=LocalizeOptions(neighbours=3), run=CPU
+        )
+    journal = output / "queries.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert localize(town_map[0], folder, output, run=CPU).reused == 3
+    assert (output / "poses.txt").read_bytes() == before
+
+
+def test_a_killed_run_goes_on(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    """Killed after its first query: what was done is not done again."""
+    queries, output = tmp_path / "queries", tmp_path / "out"
+    queries.mkdir()
+    for i in range(12):
+        shutil.copy(town_map[1][i % 2], queries / f"{i:02d}.jpg")
+    script = str(Path(sys.executable).with_name("sfm-features"))
+    command = [script, "localize", str(town_map[0]), str(queries)]
+    command += ["--output", str(output), "--device", "cpu"]
+    journal = output / "queries.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not (journal.is_file() and journal.read_bytes().count(b"\n") > 2):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    done = journal.read_bytes().count(b"\n") - 1
+    assert not (output / "poses.txt").exists()
+    summary = localize(town_map[0], queries, output, run=CPU)
+    assert summary.localized == 12 and summary.reused == done >= 2
+    assert len(_read_poses(output / "poses.txt")) == 12
