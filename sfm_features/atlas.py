@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from sfm_features import colmap
 from sfm_features.errors import InputError
 from sfm_features.nets.vlad import Vlad, load_vlad
-from sfm_features.nets.weights import BUNDLED
 from sfm_features.ranking import find_nearest
-from sfm_features.retrieve import fits
+from sfm_features.retrieve import BUNDLED_CODEBOOK, fits
 from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.types import F32, F64, I64, Features, Model, Pose
 from sfm_features.workspace import Workspace
@@ -50,7 +49,7 @@ class Atlas:
         self.names = [name for name in sorted(self.model.images) if name in known]
         self._check()
         self.vlad = self._load_codebook(codebook)
-        self.descriptors = self._describe(folder / "global.h5")
+        self.descriptors = self._describe(workspace.descriptors)
         self.centres: F64 = np.array(
             [self.model.images[name].cam_from_world.centre for name in self.names]
         )
@@ -129,7 +128,7 @@ class Atlas:
 
     def _load_codebook(self, path: Path | None) -> Vlad | None:
         """Load the codebook that fits the features, if there is one."""
-        vlad, card = load_vlad(path or BUNDLED / "vlad-evo.safetensors")
+        vlad, card = load_vlad(path or BUNDLED_CODEBOOK)
         if fits(self._store, vlad, card):
             return vlad
         if path is None and len(self.names) <= _MOST_WITHOUT_CODEBOOK:

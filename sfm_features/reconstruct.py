@@ -21,6 +21,7 @@ from sfm_features.pairs import (
     write_pairs,
 )
 from sfm_features.reporting import report_reconstruction
+from sfm_features.similar import close_loops
 from sfm_features.store import FeatureStore, MatchStore
 from sfm_features.summary import Summary, explain_unregistered, summarize_model
 from sfm_features.types import Model, Pair, Pose, RunOptions
@@ -36,6 +37,9 @@ from sfm_features.workspace import (
 
 logger = logging.getLogger(__name__)
 
+_MOST_EXHAUSTIVE = 60
+"""Images up to which all are matched with all."""
+
 
 @dataclass(frozen=True)
 class ReconstructOptions:
@@ -47,10 +51,13 @@ class ReconstructOptions:
     """Use this match file (ours or hloc's) instead of matching."""
     pairs: Path | None = None
     """Match the pairs of this file instead of choosing them."""
-    pairing: Literal["exhaustive", "sequential"] = "exhaustive"
-    """Match all images with all, or each with those that follow it by name."""
+    pairing: Literal["auto", "exhaustive", "sequential", "retrieval"] = "auto"
+    """Match all images with all, each with those that follow it by name, or with those
+    and what looks like it; auto: all up to 60 images, retrieval above."""
     overlap: int = 10
-    """How many images ahead, for sequential pairing."""
+    """How many images ahead, for sequential pairing and retrieval."""
+    neighbours: int = 30
+    """How many images that look alike, for retrieval."""
     report: bool = True
     """Write report.html."""
 
@@ -113,13 +120,41 @@ def _choose_pairs(
         names = store.names()
     if options.pairs is not None:
         return read_pairs(options.pairs, names)
-    if options.pairing == "sequential":
+    pairing = options.pairing
+    if pairing == "auto":
+        pairing = "exhaustive"
+        if len(names) > _MOST_EXHAUSTIVE and _has_codebook(features):
+            pairing = "retrieval"
+    if pairing == "exhaustive":
+        chosen = pair_exhaustively(names)
+    elif pairing == "sequential":
         chosen = pair_sequentially(names, options.overlap)
     else:
-        chosen = pair_exhaustively(names)
+        chosen = _pair_similar(workspace, features, names, options)
+    logger.info("pairs: %d of %d images, %s", len(chosen), len(names), pairing)
     with explain_os_errors(workspace.pairs):
         write_pairs(workspace.pairs, chosen)
     return chosen
+
+
+def _has_codebook(features: Path) -> bool:
+    from sfm_features.retrieve import has_codebook  # only now: it loads torch
+
+    return has_codebook(features)
+
+
+def _pair_similar(
+    workspace: Workspace,
+    features: Path,
+    names: Sequence[str],
+    options: ReconstructOptions,
+) -> list[Pair]:
+    """Pair each image with those that follow it, and with those that look like it."""
+    from sfm_features.retrieve import describe  # only now: it loads torch
+
+    describe(features, workspace.descriptors)
+    following = pair_sequentially(names, options.overlap, quadratic=False)
+    return close_loops(workspace.descriptors, names, following, options.neighbours)
 
 
 def _verify(

@@ -18,6 +18,8 @@ from sfm_features.store import FeatureStore, GlobalStore
 
 logger = logging.getLogger(__name__)
 
+BUNDLED_CODEBOOK = BUNDLED / "vlad-evo.safetensors"
+
 
 @dataclass(frozen=True)
 class DescribeSummary:
@@ -36,7 +38,7 @@ def describe(
     Without a codebook of one's own, features must be evo's.
     """
     start = time.perf_counter()
-    path = codebook or BUNDLED / "vlad-evo.safetensors"
+    path = codebook or BUNDLED_CODEBOOK
     with FeatureStore.open(features) as store:
         vlad, card = load_vlad(path)
         _check_fit(store, vlad, card, path)
@@ -59,6 +61,12 @@ def describe(
 def describe_settings(store: FeatureStore, card: Card) -> dict[str, Any]:
     """Return the settings that decide what descriptors look like, for the file."""
     return {"features": dict(store.config), "codebook_sha256": card.sha256}
+
+
+def has_codebook(features: Path) -> bool:
+    """Tell whether the package has a codebook for the features of a file."""
+    with FeatureStore.open(features) as store:
+        return fits(store, *load_vlad(BUNDLED_CODEBOOK))
 
 
 def fits(store: FeatureStore, vlad: Vlad, card: Card) -> bool:

@@ -29,6 +29,10 @@ class Workspace:
         return self.root / "features.h5"
 
     @property
+    def descriptors(self) -> Path:
+        return self.root / "global.h5"
+
+    @property
     def pairs(self) -> Path:
         return self.root / "pairs.txt"
 

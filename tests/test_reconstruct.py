@@ -18,7 +18,7 @@ from sfm_features.demo import DemoOptions, run_demo
 from sfm_features.errors import MissingExtra, PairsError, ReconstructionError
 from sfm_features.extract import ExtractOptions
 from sfm_features.match import MatchOptions
-from sfm_features.pairs import PairOptions, choose_pairs
+from sfm_features.pairs import PairOptions, choose_pairs, read_pairs
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import read_truth
 from sfm_features.summary import Summary
@@ -203,6 +203,20 @@ def test_sequential_pairs_are_fewer(town_photos: Path, tmp_path: Path) -> None:
         matching=MatchOptions(ratio=0.8),
     )
     assert len((tmp_path / "pairs.txt").read_text().splitlines()) == 11 + 10
+
+
+def test_many_images_are_paired_by_what_looks_alike(
+    town_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features that no codebook fits are matched as few images are: all with all."""
+    monkeypatch.setattr(stage, "_MOST_EXHAUSTIVE", 5)
+    options = ReconstructOptions(overlap=1, neighbours=3, report=False)
+    for extractor, least, most in (("evo", 20, 50), ("sift", 66, 66)):
+        output = tmp_path / extractor
+        extraction = ExtractOptions(extractor=extractor, max_keypoints=1000)
+        summary = reconstruct(town_photos / "images", output, options, extraction)
+        assert least <= len(read_pairs(output / "pairs.txt")) <= most
+        assert summary.models[0].registered == 12
 
 
 def test_without_the_report_extra_the_model_is_kept(
