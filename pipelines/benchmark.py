@@ -24,6 +24,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from pipelines.benchmarks import results
 from pipelines.benchmarks.adapting import measure_adapting
 from pipelines.benchmarks.extraction import measure_extract
+from pipelines.benchmarks.locating import measure_locating
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.networks import measure_networks
 from pipelines.benchmarks.reconstruction import measure_reconstruction
@@ -38,8 +39,8 @@ from sfm_features.scenes import read_truth, render_town
 EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
 NAMES = (
-    "extract", "extract-evo", "match", "memory", "town", "steps", "networks", "rivals",
-    "images",
+    "extract", "extract-evo", "match", "memory", "town", "localize", "steps",
+    "networks", "rivals", "images",
 )  # fmt: skip
 ON_REQUEST = ("adapt",)
 
@@ -117,6 +118,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "match": lambda: measure_match(repeats=args.repeats, seed=args.seed),
         "memory": lambda: measure_memory(seed=args.seed),
         "town": lambda: measure_town(args),
+        "localize": lambda: measure_locating(args.output, seed=args.seed),
         "steps": lambda: _measure_steps(args),
         "adapt": lambda: measure_adapting(
             args.output, args.sequences, args.minutes, args.seed

@@ -85,7 +85,7 @@ class Atlas:
         rows = np.arange(len(self.names))
         if near is not None:
             distances = np.linalg.norm(self.centres - near.centre, axis=1)
-            rows = np.argsort(distances, kind="stable")[: 3 * count]
+            rows = np.argsort(distances, kind="stable")[:count]
         if self.vlad is None or not len(features):
             return [self.names[i] for i in rows] if self.vlad is None else []
         with torch.inference_mode():

@@ -42,6 +42,10 @@ _LEAST_SPREAD = 0.01
 _GUIDED_BELOW = 100
 """Inliers of a first pose below which a second look is taken."""
 _GUIDED_PX = 16.0
+_DOUBTFUL_SHARE = 0.1
+"""Share of the matched keypoints that must fit, or other images are tried, too."""
+_FARTHER = 3
+"""How many times the first number of images are tried then."""
 _GUIDED_POINTS = 20_000
 
 
@@ -129,17 +133,30 @@ class Localizer:
         watch.note("extract")
         if not len(features):
             return _fail("no features", "nothing stands out in it", camera, watch)
-        names = self.atlas.choose(features, self.options.neighbours, prior)
+        # More than are matched at first: if those were of another place, others follow.
+        count = self.options.neighbours
+        names = self.atlas.choose(features, _FARTHER * count, prior)
         watch.note("retrieve")
         if not names:
             reason = "no image of the map looks like it"
             return _fail("no candidates", reason, camera, watch)
-        matched = self._match(features, names)
+        if self.atlas.vlad is None and prior is None:
+            count = len(names)  # nothing tells which are worth more than others
+        matched = self._match(features, names[:count])
         watch.note("match")
-        if len(matched) < _LEAST_MATCHES:
-            reason = f"{len(matched)} matches with points of {len(names)} images"
-            return _describe("few matches", reason, matched, camera, watch)
-        return self._solve(matched, camera, focal, watch)
+        estimate = self._estimate(matched, camera, focal)
+        if names[count:] and _is_doubtful(matched, estimate):
+            others = self._match(features, names[count:])
+            other = self._estimate(others, camera, focal)
+            if _count_inliers(other) > _count_inliers(estimate):
+                matched, estimate = others, other
+        if estimate is not None and self._is_weak(estimate):
+            more = self._look_again(matched, estimate)
+            again = self._estimate(more, estimate.camera, focal)
+            if _count_inliers(again) > estimate.num_inliers:
+                matched, estimate = more, again
+        watch.note("pose")
+        return _judge(matched, estimate, camera, self.options.min_inliers, watch)
 
     def _match(self, features: Features, names: Sequence[str]) -> _Candidates:
         """Match with images of the map.
@@ -157,39 +174,11 @@ class Localizer:
             keypoints.append(matches.indices[rows >= 0, 0].astype(np.int64))
         return found.with_more(np.concatenate(points), np.concatenate(keypoints))
 
-    def _solve(
-        self, matched: _Candidates, camera: Camera, focal: _Focal, watch: _Watch
-    ) -> Localization:
-        """Find the pose, look again if it is weak, and say what is wrong with it."""
-        estimate = self._estimate(matched, camera, focal)
-        if estimate is not None and self._is_weak(estimate):
-            more = self._look_again(matched, estimate)
-            again = self._estimate(more, estimate.camera, focal)
-            if again is not None and again.num_inliers > estimate.num_inliers:
-                matched, estimate = more, again
-        watch.note("pose")
-        if estimate is None:
-            reason = f"no pose fits any of {len(matched)} matches"
-            return _describe("few inliers", reason, matched, camera, watch)
-        reason = f"{estimate.num_inliers} of {len(matched)} matches fit one pose"
-        status: LocalizationStatus = "localized"
-        if estimate.num_inliers < self.options.min_inliers:
-            status = "few inliers"
-        elif not _is_spread(matched.xy[estimate.inliers], camera):
-            status, reason = "degenerate", f"{reason}, but all of them at one place"
-        found = _describe(status, reason, matched, camera, watch, estimate.inliers)
-        if status != "localized":
-            return found
-        return replace(
-            found,
-            cam_from_world=estimate.cam_from_world,
-            camera=estimate.camera,
-            covariance=estimate.covariance,
-        )
-
     def _estimate(
         self, matched: _Candidates, camera: Camera, focal: _Focal
     ) -> PoseEstimate | None:
+        if len(matched) < _LEAST_MATCHES:
+            return None
         return estimate_absolute_pose(
             matched.xy,
             self.atlas.model.points[matched.points],
@@ -237,6 +226,49 @@ class _Watch:
         now = time.perf_counter()
         self.milliseconds[step] = round(1000 * (now - self._last), 2)
         self._last = now
+
+
+def _count_inliers(estimate: PoseEstimate | None) -> int:
+    return 0 if estimate is None else estimate.num_inliers
+
+
+def _is_doubtful(matched: _Candidates, estimate: PoseEstimate | None) -> bool:
+    """Tell whether a pose explains so little that another place may explain more."""
+    if estimate is None or estimate.num_inliers < _GUIDED_BELOW:
+        return True
+    fitting = np.unique(matched.keypoints[estimate.inliers])
+    return len(fitting) < _DOUBTFUL_SHARE * len(np.unique(matched.keypoints))
+
+
+def _judge(
+    matched: _Candidates,
+    estimate: PoseEstimate | None,
+    camera: Camera,
+    min_inliers: int,
+    watch: _Watch,
+) -> Localization:
+    """Say what was found, or what is wrong with it."""
+    if len(matched) < _LEAST_MATCHES:
+        reason = f"{len(matched)} matches with points of {len(matched.names)} images"
+        return _describe("few matches", reason, matched, camera, watch)
+    if estimate is None:
+        reason = f"no pose fits any of {len(matched)} matches"
+        return _describe("few inliers", reason, matched, camera, watch)
+    reason = f"{estimate.num_inliers} of {len(matched)} matches fit one pose"
+    status: LocalizationStatus = "localized"
+    if estimate.num_inliers < min_inliers:
+        status = "few inliers"
+    elif not _is_spread(matched.xy[estimate.inliers], camera):
+        status, reason = "degenerate", f"{reason}, but all of them at one place"
+    found = _describe(status, reason, matched, camera, watch, estimate.inliers)
+    if status != "localized":
+        return found
+    return replace(
+        found,
+        cam_from_world=estimate.cam_from_world,
+        camera=estimate.camera,
+        covariance=estimate.covariance,
+    )
 
 
 def _fail(

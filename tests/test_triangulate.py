@@ -12,29 +12,14 @@ from sfm_features.errors import InputError
 from sfm_features.extract import ExtractOptions
 from sfm_features.scenes import read_truth
 from sfm_features.triangulate import TriangulateOptions, triangulate
-from sfm_features.types import Model, RegisteredImage
 
 
 @pytest.fixture(scope="module")
 def posed(town_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of the true poses, without points."""
     truth = read_truth(town_photos)
-    images = {
-        name: RegisteredImage(
-            name,
-            truth.cameras[name],
-            pose,
-            np.zeros((0, 2), np.float32),
-            np.zeros(0, np.int64),
-        )
-        for name, pose in truth.poses.items()
-    }
     folder = tmp_path_factory.mktemp("posed")
-    empty = np.zeros((0, 3))
-    model = Model(
-        images, empty, empty.astype(np.uint8), np.zeros(0), np.zeros(0, np.int64)
-    )
-    colmap.write_model(model, folder)
+    colmap.write_poses(truth.cameras, truth.poses, folder)
     return folder
 
 

@@ -20,6 +20,7 @@ from sfm_features.colmap.models import (
     list_models,
     read_model,
     write_model,
+    write_poses,
 )
 from sfm_features.colmap.pose import (
     PoseEstimate,
@@ -66,4 +67,5 @@ __all__ = [
     "verify_pairs",
     "verify_pairs_by_poses",
     "write_model",
+    "write_poses",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -35,6 +35,7 @@ from sfm_features.types import (
     Camera,
     Model,
     Pair,
+    Pose,
     RegisteredImage,
 )
 
@@ -97,6 +98,31 @@ def write_model(model: Model, path: Path) -> None:
         made.points3D[point_id].error = float(model.errors_px[row])
     path.mkdir(parents=True, exist_ok=True)
     made.write_binary(path)
+
+
+def write_poses(
+    cameras: Mapping[str, Camera], poses: Mapping[str, Pose], path: Path
+) -> None:
+    """Write a model of known poses by image name, without points."""
+    no_points = np.zeros((0, 3))
+    images = {
+        name: RegisteredImage(
+            name,
+            cameras[name],
+            pose,
+            np.zeros((0, 2), np.float32),
+            np.zeros(0, np.int64),
+        )
+        for name, pose in poses.items()
+    }
+    model = Model(
+        images,
+        no_points,
+        no_points.astype(np.uint8),
+        np.zeros(0),
+        np.zeros(0, np.int64),
+    )
+    write_model(model, path)
 
 
 def covisible_counts(model: Model) -> dict[Pair, int]:
