@@ -1,7 +1,7 @@
 """What easy samples first and softened predictions bring, and to which pairs.
 
 Every run has the same photos and steps; the seed and the strategy differ. Pairs of
-photos that were held back are sorted by how hard they are for the bundled network, and
+photos that were held back are sorted by how hard they are for the bundled `sekd`, and
 cut into fifths.
 """
 
@@ -43,7 +43,7 @@ FACTORS: Mapping[str, Pg2sdOptions] = {
 
 _FIFTHS = 5
 _HELD_BACK = 60
-_REFERENCE = "evo"
+_REFERENCE = "sekd"
 _COMMON = {"rounds": 3, "validations": 3, "validation_photos": _HELD_BACK}
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "evo": _COMMON

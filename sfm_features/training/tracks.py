@@ -13,7 +13,9 @@ from sfm_features.training.validate import ViewPair
 from sfm_features.types import F32, F64, I64, Bool, Model, RegisteredImage, undo_resize
 
 _WIDE_DEG = 20.0
-"""Pairs are chosen in proportion to the angle between their rays, up to this."""
+"""Pairs are chosen in proportion to how much their views differ, up to this."""
+_DEG_PER_DOUBLING = 20.0
+"""A place at twice the size differs as much as one seen from so far to the side."""
 _NARROW_DEG = 2.0
 _SAME_SHAPE = 0.02
 _MOST_HELD_BACK = 32
@@ -50,11 +52,14 @@ class TrackPairs:
         self,
         seen: Mapping[int, SeenPoints],
         pairs: I64,
-        angles_deg: F64,
+        changes_deg: F64,
     ) -> None:
-        """seen by photo; pairs (P, 2) of photos, angles (P,) between their rays."""
-        self.seen, self.pairs, self.angles_deg = seen, pairs, angles_deg
-        weights = np.clip(angles_deg, _NARROW_DEG, _WIDE_DEG)
+        """seen by photo; pairs (P, 2) of photos, and how much (P,) their views differ.
+
+        That is the angle between their rays, and something for a change of size.
+        """
+        self.seen, self.pairs, self.changes_deg = seen, pairs, changes_deg
+        weights = np.clip(changes_deg, _NARROW_DEG, _WIDE_DEG)
         self._shares = np.cumsum(weights / weights.sum()) if len(pairs) else weights
 
     def __len__(self) -> int:
@@ -81,7 +86,7 @@ class TrackPairs:
     def among(self, photos: Container[int]) -> TrackPairs:
         """Return the pairs whose photos are both among these."""
         keep = np.array([a in photos and b in photos for a, b in self.pairs], bool)
-        return TrackPairs(self.seen, self.pairs[keep], self.angles_deg[keep])
+        return TrackPairs(self.seen, self.pairs[keep], self.changes_deg[keep])
 
     def held_back(
         self, photos: PhotoSet, held_back: Sequence[int], seed: int
@@ -118,7 +123,7 @@ def collect_tracks(
     by_name = {p.name: i for i, p in enumerate(photos.photos) if p.folder == folder}
     seen: dict[int, SeenPoints] = {}
     pairs: list[tuple[int, int]] = []
-    angles: list[float] = []
+    changes: list[float] = []
     first_id = 0
     for prefix, model in models:
         views: dict[int, RegisteredImage] = {}
@@ -144,10 +149,13 @@ def collect_tracks(
             angle = _median_angle_deg(*rays)
             if angle <= options.most_angle_deg:
                 pairs.append((a, b))
-                angles.append(angle)
+                places = [
+                    seen[photo].xy[np.isin(seen[photo].ids, shared)] for photo in (a, b)
+                ]
+                changes.append(angle + _DEG_PER_DOUBLING * _count_doublings(*places))
         first_id += len(model.points)
     return TrackPairs(
-        seen, np.array(pairs, np.int64).reshape(-1, 2), np.array(angles, np.float64)
+        seen, np.array(pairs, np.int64).reshape(-1, 2), np.array(changes, np.float64)
     )
 
 
@@ -168,6 +176,14 @@ def _see(photo: Photo, image: RegisteredImage, good: Bool, first_id: int) -> See
     xy = undo_resize(image.keypoints[keep][first], photo.size, size)
     inside = ((xy >= 0) & (xy <= np.array(photo.size) - 1)).all(axis=1)
     return SeenPoints(ids[inside] + first_id, xy[inside])
+
+
+def _count_doublings(a: F32, b: F32) -> float:
+    """Return how often points (N, 2) double the size that they take up."""
+    areas = [np.linalg.det(np.cov(xy.astype(np.float64).T)) for xy in (a, b)]
+    if min(areas) <= 0:
+        return 0.0  # all on a line
+    return float(abs(np.log2(areas[0] / areas[1])) / 4)
 
 
 def _median_angle_deg(a: F64, b: F64) -> float:

@@ -14,7 +14,12 @@ from sfm_features.training.data import DataOptions, PairSource
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import PhotoSet
 from sfm_features.training.targets import KEYPOINT
-from sfm_features.training.tracks import TrackOptions, TrackPairs, collect_tracks
+from sfm_features.training.tracks import (
+    TrackOptions,
+    TrackPairs,
+    _count_doublings,
+    collect_tracks,
+)
 from sfm_features.training.validate import ViewPair, validate
 from sfm_features.types import F64, Camera, Model, Pose, RegisteredImage
 
@@ -63,6 +68,14 @@ def collect(model: Model, options: TrackOptions = FEW) -> TrackPairs:
     return collect_tracks(make_photos(), FOLDER, [("place/", model)], options)
 
 
+def test_a_change_of_size_counts_as_a_change_of_view() -> None:
+    xy = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    assert _count_doublings(xy, xy + 9) == pytest.approx(0, abs=1e-5)
+    assert _count_doublings(4 * xy, xy) == pytest.approx(2, abs=1e-5)
+    assert _count_doublings(xy, 2 * xy) == pytest.approx(1, abs=1e-5)
+    assert _count_doublings(xy * [1, 0], xy) == 0
+
+
 def test_observations_of_a_point_correspond() -> None:
     model = make_model()
     tracks = collect(model)
@@ -80,7 +93,7 @@ def test_observations_of_a_point_correspond() -> None:
 def test_pairs_with_wide_angles_come_more_often() -> None:
     tracks = collect(make_model())
     angles = dict(
-        zip(map(tuple, tracks.pairs.tolist()), tracks.angles_deg, strict=True)
+        zip(map(tuple, tracks.pairs.tolist()), tracks.changes_deg, strict=True)
     )
     assert angles[1, 2] == pytest.approx(10, abs=1.5)
     assert angles[1, 4] == pytest.approx(30, abs=4)
