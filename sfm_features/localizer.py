@@ -46,7 +46,7 @@ _DOUBTFUL_SHARE = 0.1
 """Share of the matched keypoints that must fit, or other images are tried, too."""
 _FARTHER = 3
 """How many times the first number of images are tried then."""
-_GUIDED_POINTS = 20_000
+_GUIDED_POINTS = 5_000
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ class Localizer:
             inside = (seen >= 0).all(1) & (seen < [camera.width, camera.height]).all(1)
         rows, descriptors, seen = rows[inside], descriptors[inside], seen[inside]
         reach = _GUIDED_PX * max(camera.width, camera.height) / 1024
-        xy = matched.features.keypoints.astype(np.float64)
-        near = np.abs(seen[:, None] - xy[None]).max(axis=2) <= reach
+        apart = seen.astype(np.float32)[:, None] - matched.features.keypoints[None]
+        near = (np.abs(apart) <= reach).all(axis=2)
         if not near.any():
             return matched
         products = descriptors @ matched.features.descriptors.T
