@@ -129,7 +129,7 @@ class _Learned(NetExtractor):
 
 
 class Evo(_Learned):
-    """The package's own network: small, fast, descriptors of 64."""
+    """The package's own network: small, fast, descriptors of 128."""
 
     architecture = "evo"
     options = DecodeOptions()
