@@ -16,7 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.benchmarks.networks import SIZE, render_picture, time_in_turns
+from pipelines.benchmarks.networks import (
+    KEYPOINTS,
+    SIZE,
+    render_picture,
+    time_in_turns,
+)
 from pipelines.benchmarks.results import Check, Result
 from sfm_features.nets.blocks import prepare_for_use
 from sfm_features.nets.memory import keep_freed_memory
@@ -39,7 +44,7 @@ def measure_rivals(
     try:
         torch.manual_seed(seed)
         picture = render_picture(seed, size)
-        extractor = build_extractor("evo")
+        extractor = build_extractor("evo", max_keypoints=KEYPOINTS)
         sekd, pg2sd = (
             prepare_for_use(net, "cpu", bf16=False)
             for net in (SekdNet(), _build_pg2sd())
