@@ -6,17 +6,31 @@ off first. Everything is repeatable: of equal values the first in reading order 
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sfm_features.nets.dense import Dense, DenseNet, pad_to_stride, sample_bilinear
+from sfm_features.nets.dense import (
+    CELL_PX,
+    Dense,
+    DenseNet,
+    pad_to_stride,
+    sample_rows,
+)
 from sfm_features.types import Features
+
+Part = TypeVar("Part")
+Run: TypeAlias = Callable[[Callable[[Tensor], Any], Tensor, Tensor], tuple[Any, Any]]
+"""Does a piece of work on two halves, one after the other or side by side."""
 
 _MOST_OFFSET_PX = 0.75
 """How far the top of a slanting peak may be from its highest pixel, along an axis."""
@@ -57,8 +71,9 @@ def decode(
 ) -> list[Features]:
     """Choose and describe keypoints of each image; size (width, height) unpadded."""
     few = dense.logits.device.type == "cpu" and dense.logits.numel() <= _SMALL
+    split = few and torch.get_num_threads() > 1 and torch.is_inference_mode_enabled()
     with _use_one_core() if few else nullcontext():
-        return _decode(net, dense, image_size, options)
+        return _decode(net, dense, image_size, options, _run_both if split else _run)
 
 
 def _decode(
@@ -66,24 +81,64 @@ def _decode(
     dense: Dense,
     image_size: tuple[int, int],
     options: DecodeOptions,
+    run: Run,
 ) -> list[Features]:
     width, height = image_size
     padded_size = (dense.logits.shape[-1], dense.logits.shape[-2])
-    log_p = net.log_probability(dense.logits)[:, :, :height, :width]
-    peaks = find_peaks(log_p, options)
+    middle = padded_size[1] // 2 // CELL_PX * CELL_PX
+    halves = dense.logits[:, :, :middle], dense.logits[:, :, middle:]
+    log_p = torch.cat(run(net.log_probability, *halves), 2)[:, :, :height, :width]
+    peaks = find_peaks(log_p, options, run)
     found = []
     for i in range(len(log_p)):
         pixels, scores = _choose_best(log_p[i, 0], peaks[i, 0], options.max_keypoints)
-        xy = _place(net, dense, i, log_p[i, 0], pixels)
-        maps = dense.descriptors[i : i + 1]
-        descriptors = sample_bilinear(maps, xy[None], padded_size)[0]
+
+        def describe(some: Tensor, i: int = i) -> tuple[Tensor, Tensor]:
+            xy = _place(net, dense, i, log_p[i, 0], some)
+            maps = dense.descriptors[i : i + 1]
+            return xy, sample_rows(maps, xy[None], padded_size)[0]
+
+        parts = run(describe, *pixels.tensor_split(2))
+        xy, descriptors = (torch.cat(both) for both in zip(*parts, strict=True))
         found.append(_pack(xy, descriptors, scores, image_size))
     return found
 
 
-def find_peaks(log_p: Tensor, options: DecodeOptions) -> Tensor:
+def _run(work: Callable[[Tensor], Part], a: Tensor, b: Tensor) -> tuple[Part, Part]:
+    return work(a), work(b)
+
+
+def _run_both(
+    work: Callable[[Tensor], Part], a: Tensor, b: Tensor
+) -> tuple[Part, Part]:
+    """Do two halves on a core each: once, where torch would wake it for every step."""
+    other = _start_helper().submit(_work_alone, work, b)
+    return work(a), other.result()
+
+
+@torch.inference_mode()
+def _work_alone(work: Callable[[Tensor], Part], part: Tensor) -> Part:
+    torch.set_num_threads(1)
+    return work(part)
+
+
+@functools.cache
+def _start_helper() -> ThreadPoolExecutor:
+    # A process that forks leaves its threads behind.
+    os.register_at_fork(after_in_child=_start_helper.cache_clear)
+    return ThreadPoolExecutor(1, thread_name_prefix="decode")
+
+
+def find_peaks(log_p: Tensor, options: DecodeOptions, run: Run = _run) -> Tensor:
     """Mark the pixels of (B, 1, H, W) that are the highest around: bool."""
-    peaks = suppress_neighbours(log_p, options.nms_radius_px)
+    radius, height = options.nms_radius_px, log_p.shape[2]
+    middle = height // 2
+    # Each half sees as far into the other one as a peak is compared.
+    upper = log_p[:, :, : min(middle + radius, height)]
+    lower = log_p[:, :, max(middle - radius, 0) :]
+    first, second = run(lambda part: suppress_neighbours(part, radius), upper, lower)
+    seen = middle - max(middle - radius, 0)
+    peaks = torch.cat([first[:, :, :middle], second[:, :, seen:]], dim=2)
     if options.least_probability > 0:
         peaks &= log_p >= math.log(options.least_probability)
     for dim, size in ((2, log_p.shape[2]), (3, log_p.shape[3])):

@@ -114,3 +114,30 @@ def sample_bilinear(maps: Tensor, xy: Tensor, image_size: Sequence[int]) -> Tens
         maps.float(), grid[:, :, None], padding_mode="border", align_corners=False
     )
     return found[..., 0].transpose(1, 2)
+
+
+def sample_rows(maps: Tensor, xy: Tensor, image_size: Sequence[int]) -> Tensor:
+    """Do the same as `sample_bilinear` for few points of maps that are channels last.
+
+    Only what is needed is read, and turned from half precision: (B, N, D) float32.
+    """
+    batch, dim, height, width = maps.shape
+    size = torch.tensor(image_size, dtype=torch.float32, device=xy.device)
+    cells = torch.tensor([width, height], dtype=torch.float32, device=xy.device)
+    place = (xy.float() + PIXEL_CENTRE) * (cells / size) - PIXEL_CENTRE
+    place = torch.minimum(place.clamp(min=0), cells - 1)
+    low = place.floor()
+    share = place - low
+    left, top = low.long().unbind(2)
+    right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
+    first = torch.arange(batch, device=xy.device)[:, None] * (height * width)
+    rows = maps.permute(0, 2, 3, 1).reshape(-1, dim)
+    x, y = share[..., :1], share[..., 1:]
+
+    def read(row: Tensor, column: Tensor) -> Tensor:
+        index = (first + row * width + column).flatten()
+        return rows.index_select(0, index).view(batch, -1, dim).float()
+
+    above = torch.lerp(read(top, left), read(top, right), x)
+    below = torch.lerp(read(bottom, left), read(bottom, right), x)
+    return torch.lerp(above, below, y)

@@ -13,7 +13,7 @@ from sfm_features.geometry import warp_points
 from sfm_features.training.photometric import LightRanges, cast_colour, relight
 from sfm_features.training.photos import Photo, PhotoSet
 from sfm_features.training.targets import IGNORED, draw_heat, draw_target
-from sfm_features.training.warps import cover, map_inside, warp_image
+from sfm_features.training.warps import cover, map_inside, shift, warp_image
 from sfm_features.types import F32, F64, U8, Bool
 
 Labels: TypeAlias = Mapping[int, F32]
@@ -84,16 +84,13 @@ def draw_crop(
     size = (size_px, size_px)
     behind = surfaces[0]
     photo = photos.photos[behind.photo]
-    image = cut_crop(photo, behind.crop_from_photo, size_px, rng, light)
+    image = cut_crop(photo, behind.crop_from_photo, size, rng, light)
     known = cover(behind.crop_from_photo, photo.size, size)
     owner = np.zeros((size_px, size_px), np.uint8)
     for k, surface in enumerate(surfaces[1:], 1):
-        photo = photos.photos[surface.photo]
-        opacity = _draw_outline(surface, size_px)
-        front = cut_crop(photo, surface.crop_from_photo, size_px, rng, light)
-        image = _blend(image, front, opacity)
-        owner[opacity > 0.5] = k
-        known = (known | (opacity == 1)) & ~_find_edge(opacity)
+        _paste(
+            image, known, owner, k, surface, photos.photos[surface.photo], rng, light
+        )
     image, visible = relight(image, rng, light)
     found = []
     for k, surface in enumerate(surfaces):
@@ -111,12 +108,11 @@ def draw_crop(
 def cut_crop(
     photo: Photo,
     crop_from_photo: F64,
-    size_px: int,
+    size: tuple[int, int],
     rng: np.random.Generator,
     light: LightRanges,
 ) -> U8:
-    """Warp a photo to a square crop, now and then seen through a colour cast."""
-    size = (size_px, size_px)
+    """Warp a photo to (width, height), now and then seen through a colour cast."""
     crop = warp_image(photo.grey, crop_from_photo, size)
     if rng.random() >= light.cast_share:
         return crop
@@ -124,12 +120,39 @@ def cut_crop(
     return cast_colour(crop, warp_image(photo.chroma, from_chroma, size), rng)
 
 
-def _draw_outline(surface: Surface, size_px: int) -> F32:
-    """Draw how much (S, S) of each pixel a surface hides, from 0 to 1."""
+def _paste(
+    image: U8,
+    known: Bool,
+    owner: U8,
+    number: int,
+    surface: Surface,
+    photo: Photo,
+    rng: np.random.Generator,
+    light: LightRanges,
+) -> None:
+    """Draw a surface in front of what is there: only where it is, as it is small."""
     assert surface.outline is not None
     corners = warp_points(surface.crop_from_photo, surface.outline)
+    low = np.floor(corners.min(axis=0)).astype(int) - _EDGE_PX
+    high = np.ceil(corners.max(axis=0)).astype(int) + _EDGE_PX
+    left, top = np.maximum(low, 0).tolist()
+    right, bottom = np.minimum(high, image.shape[0]).tolist()
+    if left >= right or top >= bottom:
+        return
+    place = np.s_[top:bottom, left:right]
+    size = (right - left, bottom - top)
+    opacity = _draw_outline(corners - [left, top], size)
+    local = shift((-left, -top)) @ surface.crop_from_photo
+    front = cut_crop(photo, local, size, rng, light)
+    image[place] = _blend(image[place], front, opacity)
+    owner[place][opacity > 0.5] = number
+    known[place] = (known[place] | (opacity == 1)) & ~_find_edge(opacity)
+
+
+def _draw_outline(corners: F64, size: tuple[int, int]) -> F32:
+    """Draw how much (H, W) of each pixel an outline hides, from 0 to 1."""
     fixed = np.rint(corners * 2**_SUBPIXEL_BITS).astype(np.int32)
-    opacity = np.zeros((size_px, size_px), np.uint8)
+    opacity = np.zeros(size[::-1], np.uint8)
     cv2.fillPoly(opacity, [fixed], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
     return np.asarray(opacity / 255, np.float32)
 
@@ -140,7 +163,7 @@ def _blend(behind: U8, front: U8, opacity: F32) -> U8:
 
 
 def _find_edge(opacity: F32) -> Bool:
-    """Tell where a neighbourhood (S, S) is neither hidden nor left free."""
+    """Tell where a neighbourhood (H, W) is neither hidden nor left free."""
     square = np.ones((_EDGE_PX, _EDGE_PX), np.uint8)
     most, least = cv2.dilate(opacity, square), cv2.erode(opacity, square)
     return np.asarray((most > 0) & (least < 1))

@@ -19,7 +19,13 @@ from sfm_features.nets.decode import (
     fit_peaks,
     suppress_neighbours,
 )
-from sfm_features.nets.dense import CELL_PX, Dense
+from sfm_features.nets.dense import (
+    CELL_PX,
+    Dense,
+    pad_to_stride,
+    sample_bilinear,
+    sample_rows,
+)
 from sfm_features.nets.evo import EvoNet
 from sfm_features.types import F64, U8, Features
 
@@ -239,3 +245,32 @@ def test_the_number_of_threads_is_given_back() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (33, 65), (9, 9), (100, 17)])
+def test_two_cores_find_what_one_finds(size: tuple[int, int]) -> None:
+    """Halves of the picture and of the keypoints are done side by side."""
+    torch.manual_seed(0)
+    net = EvoNet().eval()
+    before, found = torch.get_num_threads(), []
+    with torch.inference_mode():
+        dense = net(pad_to_stride(torch.rand(2, 1, size[1], size[0]), net.stride))
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                found.append(decode(net, dense, size, ALL))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*found, strict=True):
+        assert len(one) == len(two)
+        np.testing.assert_allclose(one.keypoints, two.keypoints, atol=1e-3)
+        np.testing.assert_allclose(one.descriptors, two.descriptors, atol=1e-3)
+
+
+def test_rows_are_sampled_as_maps_are() -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(2, 7, 12, 16).to(memory_format=torch.channels_last)
+    xy = torch.rand(2, 200, 2) * torch.tensor([72.0, 56.0]) - 4
+    expected = sample_bilinear(maps, xy, (64, 48))
+    torch.testing.assert_close(sample_rows(maps, xy, (64, 48)), expected)
