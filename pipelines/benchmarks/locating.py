@@ -39,7 +39,8 @@ def measure_locating(output: Path, views: int = VIEWS, seed: int = 0) -> Result:
     names = sorted(truth.poses)
     queries = names[1::3]
     images, made = output / "map-images", output / "map"
-    shutil.rmtree(images, ignore_errors=True)
+    for stale in (images, made):
+        shutil.rmtree(stale, ignore_errors=True)
     images.mkdir(parents=True)
     known = [name for name in names if name not in queries]
     for name in known:
