@@ -173,6 +173,36 @@ class Store:
         return all(name in group for name in required)
 
 
+class NamedStore(Store):
+    """A file with a group for each image, at its name."""
+
+    _required: ClassVar[tuple[str, ...]]
+
+    @hold_interrupts()
+    def __contains__(self, name: str) -> bool:
+        group = self._file.get(name)
+        return isinstance(group, h5py.Group) and self._is_complete(
+            group, self._required
+        )
+
+    @hold_interrupts()
+    def names(self) -> list[str]:
+        """List the images that are complete, sorted."""
+        with explain_damage(self.path):
+            return sorted(self._walk(self._file, ""))
+
+    def _walk(self, group: Any, prefix: str) -> Iterator[str]:
+        if self._required[0] in group:
+            if self._is_complete(group, self._required):
+                yield prefix
+            return
+        for key in group:
+            if isinstance(group.get(key, getclass=True), type) and isinstance(
+                child := group[key], h5py.Group
+            ):
+                yield from self._walk(child, f"{prefix}/{key}" if prefix else key)
+
+
 @contextlib.contextmanager
 def _explain_open_errors(path: Path) -> Iterator[None]:
     try:

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import h5py
 import numpy as np
 
 from sfm_features.errors import InputError
 from sfm_features.journal import hold_interrupts
-from sfm_features.store.base import Store, explain_damage
+from sfm_features.store.base import NamedStore, explain_damage
 from sfm_features.types import F32, Features
 
 
-class FeatureStore(Store):
+class FeatureStore(NamedStore):
     """Features by image name."""
 
     kind = "features"
     _groups_per_commit = 8
     _required = ("keypoints", "descriptors", "image_size")
-
-    @hold_interrupts()
-    def __contains__(self, name: str) -> bool:
-        group = self._file.get(name)
-        return isinstance(group, h5py.Group) and self._is_complete(
-            group, self._required
-        )
-
-    @hold_interrupts()
-    def names(self) -> list[str]:
-        """List the images whose features are complete, sorted."""
-        with explain_damage(self.path):
-            return sorted(self._walk(self._file, ""))
-
-    def _walk(self, group: Any, prefix: str) -> Iterator[str]:
-        if "keypoints" in group:
-            if self._is_complete(group, self._required):
-                yield prefix
-            return
-        for key in group:
-            if isinstance(group.get(key, getclass=True), type) and isinstance(
-                child := group[key], h5py.Group
-            ):
-                yield from self._walk(child, f"{prefix}/{key}" if prefix else key)
 
     @hold_interrupts()
     def read(self, name: str) -> Features:

@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from sfm_features.errors import InputError
 from sfm_features.journal import hold_interrupts
-from sfm_features.store.base import Store, explain_damage
+from sfm_features.store.base import NamedStore, explain_damage
 from sfm_features.types import F32
 
 _FIELD = "global_descriptor"
 
 
-class GlobalStore(Store):
+class GlobalStore(NamedStore):
     """Descriptors of whole images, by image name."""
 
     kind = "global descriptors"
     _groups_per_commit = 256
     _required = (_FIELD,)
-
-    @hold_interrupts()
-    def __contains__(self, name: str) -> bool:
-        group = self._file.get(name)
-        return isinstance(group, h5py.Group) and self._is_complete(
-            group, self._required
-        )
-
-    @hold_interrupts()
-    def names(self) -> list[str]:
-        """List the images that are described, sorted."""
-        with explain_damage(self.path):
-            return sorted(self._walk(self._file, ""))
-
-    def _walk(self, group: Any, prefix: str) -> Iterator[str]:
-        if _FIELD in group:
-            if self._is_complete(group, self._required):
-                yield prefix
-            return
-        for key in group:
-            if isinstance(child := group[key], h5py.Group):
-                yield from self._walk(child, f"{prefix}/{key}" if prefix else key)
 
     @hold_interrupts()
     def read_many(self, names: Sequence[str]) -> NDArray[np.float16]:
