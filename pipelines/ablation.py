@@ -16,7 +16,6 @@ from pathlib import Path
 from pipelines.benchmarks import results
 from pipelines.benchmarks.ablation import PARTS, RECIPES, Scale, measure_ablation
 from pipelines.benchmarks.results import Result
-from sfm_features.errors import SfmError
 
 NAMES = ("parts", "recipes")
 
@@ -58,15 +57,8 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, print tables, write them down."""
     args = parse_args(arguments)
-    given = sys.argv[1:] if arguments is None else arguments
-    try:
-        found = run(args)
-        origin = results.describe_run("pipelines.ablation", given, args.seeds[0])
-        results.publish(found, origin, args.output, args.write)
-    except SfmError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    module = "pipelines.ablation"
+    return results.run_and_publish(module, arguments, args, args.seeds[0], run)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from pathlib import Path
 from pipelines.benchmarks import results
 from pipelines.benchmarks.accuracy import Build, measure_accuracy
 from pipelines.benchmarks.results import Result
-from sfm_features.errors import SfmError
 from sfm_features.registry import WITH_SCALES, build_extractor
 
 
@@ -42,22 +41,20 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def run(args: argparse.Namespace) -> dict[str, Result]:
+    """Measure every extractor on every folder."""
+    builds = {name: _prepare(name, args) for name in args.extractors}
+    return {
+        f"accuracy-{folder.name}": measure_accuracy(folder, builds, args.seed)
+        for folder in args.folders
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print tables, write them down."""
     args = parse_args(arguments)
-    given = sys.argv[1:] if arguments is None else arguments
-    try:
-        builds = {name: _prepare(name, args) for name in args.extractors}
-        found: dict[str, Result] = {
-            f"accuracy-{folder.name}": measure_accuracy(folder, builds, args.seed)
-            for folder in args.folders
-        }
-        origin = results.describe_run("pipelines.accuracy", given, args.seed)
-        results.publish(found, origin, args.output, args.write)
-    except SfmError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    module = "pipelines.accuracy"
+    return results.run_and_publish(module, arguments, args, args.seed, run)
 
 
 def _prepare(name: str, args: argparse.Namespace) -> Build:

@@ -22,7 +22,6 @@ from pipelines.benchmarks.strategies import (
     STRATEGIES,
     measure_strategies,
 )
-from sfm_features.errors import SfmError
 
 VARIANTS = {"strategies": STRATEGIES, "factors": FACTORS}
 
@@ -68,15 +67,8 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, print tables, write them down."""
     args = parse_args(arguments)
-    given = sys.argv[1:] if arguments is None else arguments
-    try:
-        found = run(args)
-        origin = results.describe_run("pipelines.strategies", given, args.seeds[0])
-        results.publish(found, origin, args.output, args.write)
-    except SfmError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    module = "pipelines.strategies"
+    return results.run_and_publish(module, arguments, args, args.seeds[0], run)
 
 
 if __name__ == "__main__":

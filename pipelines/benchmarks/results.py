@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, SfmError
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("sfm-features", "torch", "opencv-python-headless", "pycolmap", "h5py")
@@ -74,6 +75,24 @@ def describe_run(module: str, arguments: Sequence[str], seed: int) -> Provenance
             **{name: version(name) for name in LIBRARIES},
         },
     )
+
+
+def run_and_publish(
+    module: str,
+    arguments: Sequence[str] | None,
+    args: argparse.Namespace,
+    seed: int,
+    run: Callable[[argparse.Namespace], dict[str, Result]],
+) -> int:
+    """Run, print tables, write them down; return what the shell is told."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        found = run(args)
+        publish(found, describe_run(module, given, seed), args.output, args.write)
+    except SfmError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
 
 
 def read_load() -> float:
