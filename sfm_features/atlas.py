@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from sfm_features import colmap
 from sfm_features.errors import InputError
+from sfm_features.extract import ExtractOptions
 from sfm_features.nets.vlad import Vlad, load_vlad
+from sfm_features.nets.weights import Card
 from sfm_features.ranking import find_nearest
-from sfm_features.retrieve import BUNDLED_CODEBOOK, fits
+from sfm_features.registry import hash_weights
+from sfm_features.retrieve import BUNDLED_CODEBOOK, describe_settings, fits
 from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.types import F32, F64, I64, Features, Model, Pose
 from sfm_features.workspace import Workspace
@@ -48,8 +51,8 @@ class Atlas:
         known = set(self._store.names())
         self.names = [name for name in sorted(self.model.images) if name in known]
         self._check()
-        self.vlad = self._load_codebook(codebook)
-        self.descriptors = self._describe(workspace.descriptors)
+        self.vlad, card = self._load_codebook(codebook)
+        self.descriptors = self._describe(workspace.descriptors, card)
         self.centres: F64 = np.array(
             [self.model.images[name].cam_from_world.centre for name in self.names]
         )
@@ -110,6 +113,27 @@ class Atlas:
         described = [self.read(name).descriptors[k] for name, k in origins]
         return rows, np.array(described, np.float32).reshape(len(rows), -1)
 
+    def recall_extraction(self, weights: Path | None) -> ExtractOptions:
+        """Return the settings that the features were made with."""
+        if "extractor" not in self.config:
+            raise InputError(
+                f"{self.folder}: its features are of another tool, so queries cannot "
+                "be treated alike; make the map with `sfm-features`"
+            )
+        extractor = str(self.config["extractor"])
+        if hash_weights(extractor, weights) != self.config.get("weights_sha256", ""):
+            raise InputError(
+                f"{self.folder}: its features were made with other weights of "
+                f"{extractor}; give them with --weights"
+            )
+        return ExtractOptions(
+            extractor=extractor,
+            max_keypoints=int(self.config["max_keypoints"]),
+            max_size=int(self.config["max_size"]),
+            scales=tuple(self.config.get("scales", ())),
+            weights=weights,
+        )
+
     def _check(self) -> None:
         """Refuse a model whose keypoints are not those of the features."""
         if not self.names:
@@ -126,26 +150,28 @@ class Atlas:
                     "file that the model was made from"
                 )
 
-    def _load_codebook(self, path: Path | None) -> Vlad | None:
+    def _load_codebook(self, path: Path | None) -> tuple[Vlad | None, Card]:
         """Load the codebook that fits the features, if there is one."""
         vlad, card = load_vlad(path or BUNDLED_CODEBOOK)
         if fits(self._store, vlad, card):
-            return vlad
+            return vlad, card
         if path is None and len(self.names) <= _MOST_WITHOUT_CODEBOOK:
-            return None
+            return None, card
         raise InputError(
             f"{self.folder}: no codebook for features of "
             f"{self.config.get('extractor', 'another tool')!r}; make one with `python "
             "-m pipelines.codebook` and give it with --codebook"
         )
 
-    def _describe(self, path: Path) -> NDArray[np.floating]:
-        """Read or make the descriptors (N, D) of the images."""
+    def _describe(self, path: Path, card: Card) -> NDArray[np.floating]:
+        """Make the descriptors (N, D) of the images, or read them if they fit."""
         if self.vlad is None:
             return np.zeros((len(self.names), 0), np.float32)
         if path.is_file():
             with GlobalStore.open(path) as store:
-                if set(self.names) <= set(store.names()):
+                wanted = describe_settings(self._store, card)
+                made_alike = dict(store.config) == wanted
+                if made_alike and set(self.names) <= set(store.names()):
                     return store.read_many(self.names)
         with torch.inference_mode():
             rows = [

@@ -108,7 +108,13 @@ class _Journal:
         if not whole:
             path.write_text(json.dumps({"stamp": stamp}) + "\n", encoding="utf-8")
             return
-        first, *rest = (json.loads(line) for line in whole)
+        try:
+            first, *rest = (json.loads(line) for line in whole)
+        except ValueError as error:
+            raise InputError(
+                f"{path}: cannot be read ({error}); delete it, or choose another "
+                "--output"
+            ) from error
         if first.get("stamp") != stamp:
             raise InputError(
                 f"{path.parent}: holds poses by another map or other options; choose "

@@ -12,14 +12,13 @@ import numpy as np
 from sfm_features.atlas import Atlas
 from sfm_features.colmap import PoseEstimate, estimate_absolute_pose
 from sfm_features.errors import InputError
-from sfm_features.extract import ExtractOptions, extract_one
+from sfm_features.extract import extract_one
 from sfm_features.geometry import project
 from sfm_features.queries import LocalizeOptions
 from sfm_features.registry import (
     DEFAULT_RATIO,
     build_extractor,
     build_matcher,
-    hash_weights,
 )
 from sfm_features.types import (
     F32,
@@ -94,7 +93,7 @@ class Localizer:
         options.check()
         self.options, self.run = options, run
         self.atlas = Atlas(map_folder, options.codebook)
-        self._extraction = _recall_extraction(self.atlas, options.weights)
+        self._extraction = self.atlas.recall_extraction(options.weights)
         self._extractor = build_extractor(
             self._extraction.extractor,
             max_keypoints=self._extraction.max_keypoints,
@@ -309,26 +308,3 @@ def _is_spread(xy: F32, camera: Camera) -> bool:
     breadth = np.linalg.svd(xy - xy.mean(axis=0), compute_uv=False)[-1]
     diagonal = np.hypot(camera.width, camera.height)
     return bool(breadth / np.sqrt(len(xy)) > _LEAST_SPREAD * diagonal)
-
-
-def _recall_extraction(atlas: Atlas, weights: Path | None) -> ExtractOptions:
-    """Return the settings that the map's features were made with."""
-    config = atlas.config
-    if "extractor" not in config:
-        raise InputError(
-            f"{atlas.folder}: its features are of another tool, so queries cannot be "
-            "treated alike; make the map with `sfm-features`"
-        )
-    extractor = str(config["extractor"])
-    if hash_weights(extractor, weights) != config.get("weights_sha256", ""):
-        raise InputError(
-            f"{atlas.folder}: its features were made with other weights of "
-            f"{extractor}; give them with --weights"
-        )
-    return ExtractOptions(
-        extractor=extractor,
-        max_keypoints=int(config["max_keypoints"]),
-        max_size=int(config["max_size"]),
-        scales=tuple(config.get("scales", ())),
-        weights=weights,
-    )

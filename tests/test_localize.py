@@ -118,8 +118,8 @@ def test_a_fallback_is_asked_for_and_marked(
 ) -> None:
     queries = tmp_path / "queries"
     write_image(queries / "other.png", make_texture((512, 384), 77))
-    for fallback, count in (("none", 0), ("retrieval", 1)):
-        options = QueryOptions(fallback=fallback)  # type: ignore[arg-type]  # in a loop
+    asked = QueryOptions(), QueryOptions(fallback="retrieval")
+    for count, options in enumerate(asked):
         summary = localize(town_map[0], queries, tmp_path / "out", options, run=CPU)
         assert summary.localized == 0
         assert len(_read_poses(tmp_path / "out/poses.txt")) == count
@@ -141,6 +141,11 @@ def test_other_options_are_refused_and_cut_lines_forgotten(
     journal = output / "queries.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
     assert localize(town_map[0], folder, output, run=CPU).reused == 3
+    whole = journal.read_bytes()
+    journal.write_bytes(b"{not json\n" + whole)
+    with pytest.raises(InputError, match="cannot be read"):
+        localize(town_map[0], folder, output, run=CPU)
+    journal.write_bytes(whole)
     assert (output / "poses.txt").read_bytes() == before
 
 

@@ -12,12 +12,18 @@ import numpy as np
 import pytest
 from samples import make_texture
 
+from sfm_features.atlas import Atlas
 from sfm_features.errors import InputError, OptionError
 from sfm_features.images import decode
 from sfm_features.localizer import Localizer
 from sfm_features.metrics import align_poses, rotation_angle_deg
+from sfm_features.nets.vlad import save_vlad
+from sfm_features.nets.weights import Card
 from sfm_features.queries import LocalizeOptions
+from sfm_features.retrieve import describe
 from sfm_features.scenes import read_truth
+from sfm_features.store import FeatureStore, GlobalStore
+from sfm_features.training.codebook import fit_vlad
 from sfm_features.types import Camera, Localization, RunOptions
 
 
@@ -153,3 +159,28 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises(InputError, match=r"features\.h5"):
         Localizer(broken)
     assert json.dumps(localizer.atlas.config)
+
+
+def test_descriptors_of_another_codebook_are_not_used(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    """A file that is beside the map counts only if it was made the same way."""
+    folder, codebook = tmp_path / "map", tmp_path / "sift.safetensors"
+    shutil.copytree(town_map[0], folder)
+    with FeatureStore.open(folder / "features.h5") as store:
+        local = [store.read(name).descriptors for name in store.names()]
+    vlad = fit_vlad(local, 4, 6, np.random.default_rng(0))
+    save_vlad(vlad, codebook, Card("vlad", recipe={"extractor": "sift"}))
+    made = Atlas(folder, codebook)
+    with GlobalStore.append(folder / "global.h5", {"codebook": "other"}) as other:
+        for name in made.names:
+            other.write(name, np.zeros(6, np.float32))
+    again = Atlas(folder, codebook)
+    np.testing.assert_array_equal(again.descriptors, made.descriptors)
+    assert made.descriptors.any()
+    (folder / "global.h5").unlink()
+    describe(folder / "features.h5", folder / "global.h5", codebook)
+    read = Atlas(folder, codebook)
+    np.testing.assert_array_equal(read.descriptors, made.descriptors)
+    for atlas in (made, again, read):
+        atlas.close()

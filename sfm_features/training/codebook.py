@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from sfm_features.nets.vlad import ARCHITECTURE, Vlad, save_vlad
 from sfm_features.nets.weights import Card
 from sfm_features.registry import build_extractor, hash_weights
 from sfm_features.types import F32, F64, Extractor, RunOptions
+
+logger = logging.getLogger(__name__)
 
 _KEYPOINTS = 1024
 _SIDE_PX = 640
@@ -66,7 +69,8 @@ def _extract_all(extractor: Extractor, paths: Sequence[Path]) -> Iterable[F32]:
     for path in tqdm(paths, desc="features", unit="photo"):
         try:
             rgb = resize_to(decode(path).rgb, _SIDE_PX)
-        except ImageError:
+        except ImageError as error:
+            logger.warning("skipped: %s", error)
             continue
         local = extractor.extract(rgb).descriptors.astype(np.float32)
         if len(local):
