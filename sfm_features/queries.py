@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+import numpy as np
+
 from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError
+from sfm_features.geometry import rotation_from_quaternion
 from sfm_features.images import list_images, read_lines
-from sfm_features.types import Camera
+from sfm_features.types import Camera, Pose
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,9 @@ class QueryOptions:
 
     images: Path | None = None
     """Folder of the images that a list names; default: where the list is."""
+    priors: Path | None = None
+    """Text file that tells about where queries were taken, `name x y z` or a line of
+    poses.txt for each: the map is searched only near there."""
     names: Literal["basename", "path"] = "basename"
     """How poses.txt names images: file names, as visuallocalization.net wants it, or
     with their folders."""
@@ -38,6 +44,12 @@ class LocalizeOptions:
     """Reprojection error up to which a match fits a pose."""
     min_inliers: int = 15
     """Matches that must fit, or the query fails."""
+    covisibility: bool = False
+    """Split the images that a query is matched with into groups that share points, and
+    keep the pose of the group that explains most: for places that look alike."""
+    max_distance: float = float("inf")
+    """How far from a query's prior images of the map may lie, in the map's unit;
+    default: only the nearest are searched."""
     guided: bool = True
     """Look again for points near where a weak first pose sees them."""
     codebook: Path | None = None
@@ -53,18 +65,19 @@ class LocalizeOptions:
                 raise OptionError(
                     f"--{flag} {getattr(self, name)}: must be at least {least}"
                 )
-        if not self.max_error_px > 0:
-            raise OptionError(
-                f"--max-error-px {self.max_error_px}: must be more than 0"
-            )
+        for name in ("max_error_px", "max_distance"):
+            if not getattr(self, name) > 0:
+                flag = name.replace("_", "-")
+                raise OptionError(f"--{flag} {getattr(self, name)}: must be above 0")
 
 
 @dataclass(frozen=True)
 class Query:
-    """An image of a folder; its camera if that is given."""
+    """An image of a folder; its camera, and about where it was taken, if given."""
 
     name: str
     camera: Camera | None = None
+    prior: Pose | None = None
 
 
 def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
@@ -76,7 +89,7 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     if source.is_dir():
         return source, [Query(name) for name in list_images(source)]
     folder = images or source.parent
-    queries = [_parse(line, source) for line in read_lines(source)]
+    queries = [_parse(line, source, folder) for line in read_lines(source)]
     for query in queries:
         if not (folder / query.name).is_file():
             raise InputError(
@@ -87,6 +100,34 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     if repeated:
         raise InputError(f"{source}: names {repeated[0]!r} twice; leave one out")
     return folder, queries
+
+
+def add_priors(queries: Sequence[Query], path: Path) -> list[Query]:
+    """Add about where queries were taken, by a list; those not in it have no prior."""
+    known = dict(_parse_prior(line, path) for line in read_lines(path))
+    found = [replace(query, prior=known.get(query.name)) for query in queries]
+    if not any(query.prior for query in found):
+        raise InputError(
+            f"{path}: names none of the queries; write their names with their folders, "
+            f"as {queries[0].name!r}"
+        )
+    return found
+
+
+def _parse_prior(line: str, path: Path) -> tuple[str, Pose]:
+    name, *rest = line.split()
+    try:
+        numbers = np.array(rest, np.float64)
+    except ValueError:
+        numbers = np.zeros(0)
+    usable = len(numbers) in (3, 7) and np.isfinite(numbers).all()
+    if not usable or (len(numbers) == 7 and not numbers[:4].any()):
+        raise InputError(
+            f"{path}: {line!r} is neither `name x y z` nor `name qw qx qy qz tx ty tz`"
+        )
+    if len(numbers) == 3:
+        return name, Pose(np.eye(3), -numbers)
+    return name, Pose(rotation_from_quaternion(numbers[:4]), numbers[4:])
 
 
 def refuse_equal_basenames(queries: Sequence[Query]) -> None:
@@ -103,7 +144,9 @@ def refuse_equal_basenames(queries: Sequence[Query]) -> None:
             )
 
 
-def _parse(line: str, source: Path) -> Query:
+def _parse(line: str, source: Path, folder: Path) -> Query:
+    if (folder / line).is_file():  # its name may have spaces
+        return Query(line)
     name, *rest = line.split()
     if not rest:
         return Query(name)

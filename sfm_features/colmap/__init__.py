@@ -27,6 +27,7 @@ from sfm_features.colmap.pose import (
     RelativePose,
     estimate_absolute_pose,
     estimate_relative_pose,
+    project_points,
 )
 from sfm_features.colmap.running import Cancellation, cancel_on_signals
 from sfm_features.colmap.snapshots import find_snapshot
@@ -58,6 +59,7 @@ __all__ = [
     "import_features_and_matches",
     "list_models",
     "parse_params",
+    "project_points",
     "read_exif_camera",
     "read_gps",
     "read_model",
