@@ -4,6 +4,7 @@ $ python -m pipelines.benchmark --output bench-output
 $ python -m pipelines.benchmark --only extract match --write docs/benchmarks.md
 $ python -m pipelines.benchmark --only images --images castle=photos/castle
 $ python -m pipelines.benchmark --only adapt --sequences hpatches
+$ python -m pipelines.benchmark --only localize-photos --strecha castle-P19
 
 Let the machine do nothing else meanwhile.
 """
@@ -24,7 +25,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from pipelines.benchmarks import results
 from pipelines.benchmarks.adapting import measure_adapting
 from pipelines.benchmarks.extraction import measure_extract
-from pipelines.benchmarks.locating import measure_locating
+from pipelines.benchmarks.locating import (
+    measure_locating,
+    measure_locating_photos,
+)
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.networks import measure_networks
 from pipelines.benchmarks.reconstruction import measure_reconstruction
@@ -42,7 +46,7 @@ NAMES = (
     "extract", "extract-evo", "match", "memory", "town", "localize", "steps",
     "networks", "rivals", "images",
 )  # fmt: skip
-ON_REQUEST = ("adapt",)
+ON_REQUEST = ("adapt", "localize-photos")
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -59,6 +63,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--minutes", type=float, default=10.0, help="how long `adapt` trains")
     add("--sequences", type=Path, help="planar scenes for `adapt`, as HPatches has")
+    add(
+        "--strecha", type=Path, metavar="FOLDER",
+        help="scene for `localize-photos`: images and gt_dense_cameras",
+    )  # fmt: skip
     add("--write", type=Path, help="document whose marked sections are filled")
     add(
         "--images", metavar="NAME=FOLDER", nargs="+", action="extend",
@@ -101,6 +109,12 @@ def _measure_steps(args: argparse.Namespace) -> Result:
     return measure_steps(town / "images", run, seed=args.seed)
 
 
+def _measure_locating_photos(args: argparse.Namespace) -> Result:
+    if args.strecha is None:
+        raise InputError("localize-photos: no scene; give --strecha FOLDER")
+    return measure_locating_photos(args.strecha, args.output, seed=args.seed)
+
+
 def measure_images(args: argparse.Namespace, name: str, folder: Path) -> Result:
     """Reconstruct a folder of photographs, with its known cameras if there are any."""
     cameras = dict(args.strecha_cameras).get(name)
@@ -119,6 +133,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "memory": lambda: measure_memory(seed=args.seed),
         "town": lambda: measure_town(args),
         "localize": lambda: measure_locating(args.output, seed=args.seed),
+        "localize-photos": lambda: _measure_locating_photos(args),
         "steps": lambda: _measure_steps(args),
         "adapt": lambda: measure_adapting(
             args.output, args.sequences, args.minutes, args.seed
