@@ -11,8 +11,10 @@ import numpy as np
 
 from sfm_features.atlas import Atlas
 from sfm_features.candidates import Candidates, match_near, merge
+from sfm_features.chance import expect_by_chance
 from sfm_features.colmap import (
     PoseEstimate,
+    check_camera,
     estimate_absolute_pose,
     project_points,
 )
@@ -37,8 +39,12 @@ from sfm_features.verdict import LEAST_MATCHES, Trial, judge
 
 _FOCAL_FACTOR = 1.2
 """Focal length over the longer side where nothing is known, as COLMAP guesses it."""
-_MOST_TRIED = 1_500
+_MOST_TRIED = 500
 """Matches among which a pose is searched for; more cost time and are worse."""
+_MOST_WEIGHED = 1_500
+"""Matches by which it is told from chance."""
+_USUAL_SIDE_PX = 1024
+"""Longer side of an image to which distances in pixels refer."""
 _GUIDED_PX = 16.0
 _GUIDED_POINTS = 5_000
 _FARTHER = 3
@@ -51,6 +57,10 @@ class _Focal:
 
     estimate: bool
     refine: bool
+
+    def once_found(self) -> _Focal:
+        """Return what is to be done when it is about right."""
+        return _Focal(estimate=False, refine=self.estimate or self.refine)
 
 
 class Localizer:
@@ -100,6 +110,7 @@ class Localizer:
                 f"the camera is of {camera.width} x {camera.height} px, the image of "
                 f"{size[0]} x {size[1]}; give the camera of this image"
             )
+        check_camera(camera)
         features = extract_one(self._extractor, image, self._extraction, orientation)
         watch.note("extract")
         if not len(features):
@@ -116,12 +127,16 @@ class Localizer:
         if self.atlas.vlad is None and prior is None:
             count = len(names)  # nothing tells which are worth more than others
         best, tried = self._compare(features, names, count, camera, focal, watch)
+        matched = best.matched
         if best.estimate is not None and self.options.guided and best.is_weak():
-            more = self._look_again(best.matched, best.estimate)
-            again = self._solve(more, best.estimate.camera, focal)
+            more = self._look_again(matched, best.estimate)
+            again = self._estimate(more, best.estimate.camera, focal.once_found())
             best = max(best, again, key=lambda trial: trial.num_inliers)
             watch.note("second look")
-        return judge(best, tried, camera, self.options.min_inliers, watch.milliseconds)
+        # What was found near where a pose sees it fits that pose: it proves nothing.
+        by_chance = self._expect_by_chance(matched, best.estimate, focal)
+        least = self.options.min_inliers
+        return judge(best, by_chance, tried, camera, least, watch.milliseconds)
 
     def _compare(
         self,
@@ -169,10 +184,10 @@ class Localizer:
         if self.options.covisibility:
             names = [part.names[0] for part in parts]
             groups = [[parts[i] for i in rows] for rows in self.atlas.group(names)]
-        trials = [self._solve(merge(group), camera, focal) for group in groups]
+        trials = [self._estimate(merge(group), camera, focal) for group in groups]
         return max(trials, key=lambda trial: trial.num_inliers)
 
-    def _solve(self, matched: Candidates, camera: Camera, focal: _Focal) -> Trial:
+    def _estimate(self, matched: Candidates, camera: Camera, focal: _Focal) -> Trial:
         """Find the pose that fits most matches."""
         if len(matched) < LEAST_MATCHES:
             return Trial(matched, None)
@@ -180,7 +195,7 @@ class Localizer:
             matched.xy,
             self.atlas.model.points[matched.points],
             camera,
-            self.options.max_error_px,
+            _scale(self.options.max_error_px, camera),
             self.run.seed,
             focal.estimate,
             focal.refine,
@@ -200,7 +215,7 @@ class Localizer:
         seen = project_points(self.atlas.model.points[rows], pose, camera)
         with np.errstate(invalid="ignore"):
             inside = (seen >= 0).all(1) & (seen < [camera.width, camera.height]).all(1)
-        reach = _GUIDED_PX * max(camera.width, camera.height) / 1024
+        reach = _scale(_GUIDED_PX, camera)
         points, keypoints, similarities = match_near(
             matched.features, seen[inside], descriptors[inside], reach
         )
@@ -211,6 +226,23 @@ class Localizer:
             similarities=similarities,
         )
         return merge([matched, near])
+
+    def _expect_by_chance(
+        self, matched: Candidates, estimate: PoseEstimate | None, focal: _Focal
+    ) -> float:
+        """Return log10 of how many such poses wrong matches alone would give."""
+        if estimate is None:
+            return np.inf
+        weighed = matched.choose_best()[:_MOST_WEIGHED]
+        pose, camera = estimate.cam_from_world, estimate.camera
+        points = self.atlas.model.points[matched.points[weighed]]
+        return expect_by_chance(
+            project_points(points, pose, camera),
+            matched.xy[weighed],
+            _scale(self.options.max_error_px, camera),
+            camera.width * camera.height,
+            needed=4 if focal.estimate else 3,
+        )
 
 
 class _Watch:
@@ -225,6 +257,11 @@ class _Watch:
         before = self.milliseconds.get(step, 0.0)
         self.milliseconds[step] = round(before + 1000 * (now - self._last), 2)
         self._last = now
+
+
+def _scale(distance_px: float, camera: Camera) -> float:
+    """Scale a distance to an image that is smaller than usual."""
+    return distance_px * min(1.0, max(camera.width, camera.height) / _USUAL_SIDE_PX)
 
 
 def _guess_camera(size: tuple[int, int]) -> Camera:

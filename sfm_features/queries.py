@@ -41,7 +41,8 @@ class LocalizeOptions:
     neighbours: int = 20
     """Images of the map that a query is matched with."""
     max_error_px: float = 8.0
-    """Reprojection error up to which a match fits a pose."""
+    """Reprojection error up to which a match fits a pose, less in an image whose longer
+    side is below 1024 px."""
     min_inliers: int = 15
     """Matches that must fit, or the query fails."""
     covisibility: bool = False
@@ -152,15 +153,14 @@ def _parse(line: str, source: Path, folder: Path) -> Query:
         return Query(name)
     try:
         model, width, height, *params = rest
+        if not params:
+            raise OptionError("its parameters are missing")
         values = colmap.parse_params(model, ",".join(params))
-        size = int(width), int(height)
+        camera = Camera(model, int(width), int(height), values)
+        colmap.check_camera(camera)
     except (ValueError, OptionError) as error:
         raise InputError(
-            f"{source}: {line!r} is not `name MODEL width height parameters` ({error})"
+            f"{source}: {line!r} is not `name MODEL width height parameters` "
+            f"({error}); write it so, or the name alone"
         ) from error
-    if not values or min(size) < 1:
-        raise InputError(
-            f"{source}: {line!r} lacks the parameters of its camera; write `name MODEL "
-            "width height parameters`, or the name alone"
-        )
-    return Query(name, Camera(model, *size, values))
+    return Query(name, camera)

@@ -17,6 +17,8 @@ _WEAK_BELOW = 100
 """Inliers below which a pose may be wrong, or better than it is."""
 _DOUBTFUL_SHARE = 0.1
 """Share of the matched keypoints that a pose should fit."""
+_MOST_BY_CHANCE = -4.0
+"""Log10 of how many poses of wrong matches may pass for one that is right."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,12 @@ class Trial:
         return 0 if self.estimate is None else self.estimate.num_inliers
 
     def is_weak(self) -> bool:
-        """Tell whether more would fit if it were looked for, as the pose is a hint."""
-        return LEAST_MATCHES <= self.num_inliers < _WEAK_BELOW
+        """Tell whether it fits so little that looking closer may find more."""
+        return self.num_inliers < _WEAK_BELOW
 
     def is_doubtful(self) -> bool:
         """Tell whether it explains so little that another place may explain more."""
-        if self.estimate is None or self.num_inliers < _WEAK_BELOW:
+        if self.is_weak():
             return True
         matched = np.unique(self.matched.keypoints)
         return self.num_inliers < _DOUBTFUL_SHARE * len(matched)
@@ -45,12 +47,16 @@ class Trial:
 
 def judge(
     best: Trial,
+    by_chance: float,
     retrieved: tuple[str, ...],
     camera: Camera,
     min_inliers: int,
     milliseconds: dict[str, float],
 ) -> Localization:
-    """Say what was found, or what is wrong with it."""
+    """Say what was found, or what is wrong with it.
+
+    `by_chance`: log10 of how many such poses wrong matches alone would give.
+    """
     matched, estimate = best.matched, best.estimate
     found = Localization(
         "few matches",
@@ -71,6 +77,9 @@ def judge(
     found = replace(found, inliers=estimate.inliers)
     reason = f"{estimate.num_inliers} of {len(matched)} matches fit one pose"
     if estimate.num_inliers < min_inliers:
+        return replace(found, status="few inliers", reason=reason)
+    if by_chance > _MOST_BY_CHANCE:
+        reason = f"{reason}, as many as by chance"
         return replace(found, status="few inliers", reason=reason)
     if not _is_spread(matched.xy[estimate.inliers], camera):
         reason = f"{reason}, but all of them at one place"

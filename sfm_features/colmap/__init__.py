@@ -9,6 +9,7 @@ from __future__ import annotations
 from sfm_features.colmap.cameras import (
     CameraOptions,
     CameraSharing,
+    check_camera,
     parse_params,
     read_exif_camera,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "VerifiedPair",
     "VerifyOptions",
     "cancel_on_signals",
+    "check_camera",
     "covisible_counts",
     "estimate_absolute_pose",
     "estimate_relative_pose",
