@@ -79,7 +79,7 @@ def judge(
     if estimate.num_inliers < min_inliers:
         return replace(found, status="few inliers", reason=reason)
     if by_chance > _MOST_BY_CHANCE:
-        reason = f"{reason}, as many as by chance"
+        reason = f"{reason}, no more than by chance"
         return replace(found, status="few inliers", reason=reason)
     if not _is_spread(matched.xy[estimate.inliers], camera):
         reason = f"{reason}, but all of them at one place"

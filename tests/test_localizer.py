@@ -13,6 +13,7 @@ import pytest
 from samples import make_texture
 
 from sfm_features.atlas import Atlas
+from sfm_features.colmap import read_model, write_model
 from sfm_features.errors import InputError, OptionError
 from sfm_features.images import decode
 from sfm_features.localizer import Localizer
@@ -24,7 +25,7 @@ from sfm_features.retrieve import describe
 from sfm_features.scenes import read_truth
 from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.training.codebook import fit_vlad
-from sfm_features.types import Camera, Localization, RunOptions
+from sfm_features.types import Camera, Localization, Model, Pose, RunOptions
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +144,144 @@ def test_a_prior_keeps_the_search_near(
     near.atlas.close()
 
 
+def test_far_from_its_prior_nothing_is_searched(
+    town_map: tuple[Path, list[Path]], localizer: Localizer
+) -> None:
+    rgb = decode(town_map[1][0]).rgb
+    images = localizer.atlas.model.images
+    prior = localizer.localize(rgb).cam_from_world
+    assert prior is not None
+    centres = {n: image.cam_from_world.centre for n, image in images.items()}
+    distances = {n: np.linalg.norm(c - prior.centre) for n, c in centres.items()}
+    reach = float(np.median(list(distances.values())))
+    gated = replace(localizer.options, max_distance=reach)
+    near = Localizer(town_map[0], gated, RunOptions(device="cpu"))
+    found = near.localize(rgb, prior=prior)
+    assert found.status == "localized"
+    assert set(found.retrieved) == {n for n, d in distances.items() if d <= reach}
+    away = replace(prior, translation=prior.translation + 1e3)
+    assert near.localize(rgb, prior=away).status == "no candidates"
+    assert len(near.localize(rgb).retrieved) == len(images)
+    near.atlas.close()
+
+
+def test_in_doubt_other_images_are_tried_and_the_time_is_told(
+    town_map: tuple[Path, list[Path]], localizer: Localizer
+) -> None:
+    few = replace(localizer.options, neighbours=2)
+    made = Localizer(town_map[0], few, RunOptions(device="cpu"))
+    prior = made.atlas.model.images[made.atlas.names[0]].cam_from_world
+    found = made.localize(make_texture((512, 384), 77), prior=prior)
+    assert found.status in ("few matches", "few inliers") and len(found.retrieved) == 6
+    assert {"match", "second match", "pose"} < set(found.milliseconds)
+    made.atlas.close()
+
+
+@pytest.mark.parametrize("size", [(512, 384), (1024, 768), (160, 120)])
+def test_nothing_unrelated_is_localized(
+    size: tuple[int, int], localizer: Localizer
+) -> None:
+    """In small pictures, and for unknown cameras, wrong matches fit a pose at times."""
+    width, height = size
+    camera = Camera("SIMPLE_PINHOLE", *size, (0.8 * width, width / 2, height / 2))
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    for image in (noise, make_texture(size, 78), make_texture(size, 79)):
+        for known in (camera, None):
+            found = localizer.localize(image, known)
+            assert found.cam_from_world is None, (known, found.reason)
+
+
+def test_a_photo_of_the_map_is_where_the_map_says(
+    town_photos: Path, localizer: Localizer
+) -> None:
+    for name in localizer.atlas.names[:2]:
+        known = localizer.atlas.model.images[name]
+        rgb = decode(town_photos / "images" / name).rgb
+        found = localizer.localize(rgb, known.camera).cam_from_world
+        assert found is not None
+        turn = found.rotation @ known.cam_from_world.rotation.T
+        assert rotation_angle_deg(turn) < 0.1
+        off = np.linalg.norm(found.centre - known.cam_from_world.centre)
+        assert off < 0.005 * np.linalg.norm(np.ptp(localizer.atlas.centres, axis=0))
+
+
+def test_upside_down_without_a_word_of_it(
+    town_map: tuple[Path, list[Path]], localizer: Localizer
+) -> None:
+    """Either it is found as it is, turned by half a turn, or it has no pose."""
+    rgb = decode(town_map[1][0]).rgb
+    upright = localizer.localize(rgb).cam_from_world
+    assert upright is not None
+    turned = localizer.localize(np.ascontiguousarray(rgb[::-1, ::-1])).cam_from_world
+    if turned is not None:
+        turn = turned.rotation @ upright.rotation.T
+        assert rotation_angle_deg(turn) == pytest.approx(180, abs=1)
+
+
+def _write_twins(town_map: Path, folder: Path) -> None:
+    """Write a map that has a place twice: the second one with every third point."""
+    model = read_model(town_map / "sparse/0")
+    far, count = np.array([500.0, 0, 0]), len(model.points)
+    images = {}
+    with (
+        FeatureStore.open(town_map / "features.h5") as source,
+        FeatureStore.append(folder / "features.h5", source.config) as features,
+    ):
+        for name, image in model.images.items():
+            pose, ids = image.cam_from_world, image.point_ids
+            moved = Pose(pose.rotation, pose.translation - pose.rotation @ far)
+            fewer = np.where((ids >= 0) & (ids % 3 == 0), ids + count, -1)
+            for twin in (
+                replace(image, name=f"b/{name}"),
+                replace(image, name=f"a/{name}", cam_from_world=moved, point_ids=fewer),
+            ):
+                images[twin.name] = twin
+                features.write(twin.name, source.read(name))
+    both = Model(
+        images,
+        np.concatenate([model.points, model.points + far]),
+        np.tile(model.colours, (2, 1)),
+        np.tile(model.errors_px, 2),
+        np.tile(model.track_lengths, 2),
+    )
+    write_model(both, folder / "sparse/0")
+
+
+def test_a_place_that_is_there_twice(
+    town_map: tuple[Path, list[Path]], localizer: Localizer, tmp_path: Path
+) -> None:
+    """Clustered, the matches of one place do not stand in the way of the other's."""
+    _write_twins(town_map[0], tmp_path)
+    rgb = decode(town_map[1][0]).rgb
+    alone, found = localizer.localize(rgb), {}
+    for covisibility in (False, True):
+        options = replace(localizer.options, covisibility=covisibility)
+        made = Localizer(tmp_path, options, RunOptions(device="cpu"))
+        found[covisibility] = made.localize(rgb)
+        groups = made.atlas.group(made.atlas.names)
+        assert sorted(map(len, groups)) == [len(made.atlas.names) // 2] * 2
+        made.atlas.close()
+    mixed, clustered = found[False], found[True]
+    assert alone.cam_from_world is not None and clustered.cam_from_world is not None
+    assert len(mixed.xy) > len(clustered.xy) == len(alone.xy)
+    assert clustered.num_inliers == alone.num_inliers
+    np.testing.assert_allclose(
+        clustered.cam_from_world.centre, alone.cam_from_world.centre, atol=1e-6
+    )
+    assert len(clustered.retrieved) == 2 * len(alone.retrieved)
+
+
 def test_what_does_not_fit_is_refused(
     town_map: tuple[Path, list[Path]], localizer: Localizer, tmp_path: Path
 ) -> None:
     rgb = decode(town_map[1][0]).rgb
     with pytest.raises(InputError, match="of this image"):
         localizer.localize(rgb, Camera("SIMPLE_PINHOLE", 9, 9, (9.0, 4.5, 4.5)))
+    with pytest.raises(OptionError, match="wants f, cx, cy"):
+        size = (rgb.shape[1], rgb.shape[0])
+        localizer.localize(rgb, Camera("SIMPLE_PINHOLE", *size, (0.0, 4.5, 4.5)))
+    with pytest.raises(OptionError, match="--max-distance 0"):
+        Localizer(town_map[0], LocalizeOptions(max_distance=0))
     with pytest.raises(OptionError, match="--neighbours 0"):
         Localizer(town_map[0], LocalizeOptions(neighbours=0))
     with pytest.raises(InputError, match="sparse/0"):
