@@ -13,7 +13,7 @@ import pytest
 from samples import make_texture
 
 from sfm_features.atlas import Atlas
-from sfm_features.colmap import read_model, write_model
+from sfm_features.colmap import read_model, write_model, write_poses
 from sfm_features.errors import InputError, OptionError
 from sfm_features.images import decode
 from sfm_features.localizer import Localizer
@@ -25,12 +25,15 @@ from sfm_features.retrieve import describe
 from sfm_features.scenes import read_truth
 from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.training.codebook import fit_vlad
+from sfm_features.triangulate import triangulate
 from sfm_features.types import Camera, Localization, Model, Pose, RunOptions
+
+CPU = RunOptions(device="cpu")
 
 
 @pytest.fixture(scope="module")
 def localizer(town_map: tuple[Path, list[Path]]) -> Iterator[Localizer]:
-    made = Localizer(town_map[0], run=RunOptions(device="cpu"))
+    made = Localizer(town_map[0], run=CPU)
     yield made
     made.atlas.close()
 
@@ -86,7 +89,7 @@ def test_the_map_is_never_written_to(
 ) -> None:
     folder, queries = town_map
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    made = Localizer(folder, run=RunOptions(device="cpu"))
+    made = Localizer(folder, run=CPU)
     made.localize(decode(queries[0]).rgb)
     made.atlas.close()
     after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -99,9 +102,7 @@ def test_failures_have_a_reason_and_no_pose(
     blank = np.full((384, 512, 3), 200, np.uint8)
     other = make_texture((512, 384), 77)
     rgb = decode(town_map[1][0]).rgb
-    strict = Localizer(
-        town_map[0], LocalizeOptions(min_inliers=10_000), RunOptions(device="cpu")
-    )
+    strict = Localizer(town_map[0], LocalizeOptions(min_inliers=10_000), CPU)
     tiny = np.ascontiguousarray(rgb[:8, :8])
     for image, made, expected in (
         (blank, localizer, {"no features"}),
@@ -135,7 +136,7 @@ def test_a_prior_keeps_the_search_near(
     pose = localizer.localize(rgb).cam_from_world
     assert pose is not None
     few = replace(localizer.options, neighbours=2)
-    near = Localizer(town_map[0], few, RunOptions(device="cpu"))
+    near = Localizer(town_map[0], few, CPU)
     found = near.localize(rgb, prior=pose)
     assert found.status == "localized" and len(found.retrieved) == 2
     known = [image.cam_from_world for image in near.atlas.model.images.values()]
@@ -155,7 +156,7 @@ def test_far_from_its_prior_nothing_is_searched(
     distances = {n: np.linalg.norm(c - prior.centre) for n, c in centres.items()}
     reach = float(np.median(list(distances.values())))
     gated = replace(localizer.options, max_distance=reach)
-    near = Localizer(town_map[0], gated, RunOptions(device="cpu"))
+    near = Localizer(town_map[0], gated, CPU)
     found = near.localize(rgb, prior=prior)
     assert found.status == "localized"
     assert set(found.retrieved) == {n for n, d in distances.items() if d <= reach}
@@ -169,7 +170,7 @@ def test_in_doubt_other_images_are_tried_and_the_time_is_told(
     town_map: tuple[Path, list[Path]], localizer: Localizer
 ) -> None:
     few = replace(localizer.options, neighbours=2)
-    made = Localizer(town_map[0], few, RunOptions(device="cpu"))
+    made = Localizer(town_map[0], few, CPU)
     prior = made.atlas.model.images[made.atlas.names[0]].cam_from_world
     found = made.localize(make_texture((512, 384), 77), prior=prior)
     assert found.status in ("few matches", "few inliers") and len(found.retrieved) == 6
@@ -177,18 +178,48 @@ def test_in_doubt_other_images_are_tried_and_the_time_is_told(
     made.atlas.close()
 
 
-@pytest.mark.parametrize("size", [(512, 384), (1024, 768), (160, 120)])
-def test_nothing_unrelated_is_localized(
-    size: tuple[int, int], localizer: Localizer
-) -> None:
+@pytest.fixture(scope="module")
+def evo_localizer(
+    town_photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Localizer]:
+    """In a map of evo's features: a codebook fits them, and none is refused a match."""
+    folder = tmp_path_factory.mktemp("evo")
+    truth = read_truth(town_photos)
+    names = sorted(truth.poses)[::2]
+    write_poses(truth.cameras, {n: truth.poses[n] for n in names}, folder / "known")
+    triangulate(folder / "known", town_photos / "images", folder / "map", run=CPU)
+    made = Localizer(folder / "map", LocalizeOptions(neighbours=2), run=CPU)
+    yield made
+    made.atlas.close()
+
+
+def test_nothing_unrelated_is_localized(evo_localizer: Localizer) -> None:
     """In small pictures, and for unknown cameras, wrong matches fit a pose at times."""
-    width, height = size
-    camera = Camera("SIMPLE_PINHOLE", *size, (0.8 * width, width / 2, height / 2))
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    for image in (noise, make_texture(size, 78), make_texture(size, 79)):
-        for known in (camera, None):
-            found = localizer.localize(image, known)
-            assert found.cam_from_world is None, (known, found.reason)
+    for seed, size in enumerate([(512, 384), (1024, 768), (320, 240), (160, 120)]):
+        width, height = size
+        camera = Camera("SIMPLE_PINHOLE", *size, (0.8 * width, width / 2, height / 2))
+        rng = np.random.default_rng(seed)
+        noise = rng.integers(0, 256, (height, width, 3), np.uint8)
+        for image in (noise, make_texture(size, seed)):
+            for known in (camera, None):
+                found = evo_localizer.localize(image, known)
+                assert found.cam_from_world is None, (size, known, found.reason)
+                assert len(found.retrieved) == len(evo_localizer.atlas.names)
+                assert "second match" in found.milliseconds
+
+
+def test_what_looks_alike_is_matched_and_enough(
+    town_photos: Path, evo_localizer: Localizer
+) -> None:
+    truth = read_truth(town_photos)
+    name = sorted(truth.poses)[5]
+    rgb = decode(town_photos / "images" / name).rgb
+    found = evo_localizer.localize(rgb, truth.cameras[name])
+    assert found.cam_from_world is not None, found.reason
+    off = np.linalg.norm(found.cam_from_world.centre - truth.poses[name].centre)
+    assert off < 0.0025 * truth.diameter
+    fitting = found.xy[found.inliers]
+    assert len(np.unique(fitting, axis=0)) == len(fitting)  # no keypoint counts twice
 
 
 def test_a_photo_of_the_map_is_where_the_map_says(
@@ -256,7 +287,7 @@ def test_a_place_that_is_there_twice(
     alone, found = localizer.localize(rgb), {}
     for covisibility in (False, True):
         options = replace(localizer.options, covisibility=covisibility)
-        made = Localizer(tmp_path, options, RunOptions(device="cpu"))
+        made = Localizer(tmp_path, options, CPU)
         found[covisibility] = made.localize(rgb)
         groups = made.atlas.group(made.atlas.names)
         assert sorted(map(len, groups)) == [len(made.atlas.names) // 2] * 2

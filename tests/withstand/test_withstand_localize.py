@@ -112,10 +112,10 @@ def test_pickles_are_not_run(
     shell.run(*how, "--priors", evil.with_suffix(".txt")).fail("evil.txt")
     listed = ("localize", folder, evil.with_suffix(".txt"), "--output")
     shell.run(*listed, tmp_path / "out").fail("evil.txt")
-    extract = ("extract", queries, "--output", tmp_path / "f.h5", "--weights")
     for method, suffix in (("evo", "safetensors"), ("evo", "pt"), ("aliked", "pt")):
         weights = evil.with_suffix(f".{suffix}")
-        shell.run(*extract, weights, "--extractor", method).fail("evil")
+        extract = ("extract", queries, "--output", tmp_path / f"{method}-{suffix}.h5")
+        shell.run(*extract, "--extractor", method, "--weights", weights).fail("evil")
     (folder / "features.h5").write_bytes(attack)
     shell.run(*how).fail("features.h5")
     assert read_labels(evil.with_suffix(".npz")) == {}
