@@ -30,6 +30,12 @@ from sfm_features.queries import (
     list_queries,
     refuse_equal_basenames,
 )
+from sfm_features.query_report import (
+    pack_matches,
+    report_localization,
+    without_matches,
+)
+from sfm_features.summary import read_image_folders
 from sfm_features.types import Localization, Pose, RunOptions
 from sfm_features.workspace import Workspace, digest, file_state
 
@@ -62,7 +68,10 @@ def localize(
     options: LocalizeOptions = LocalizeOptions(),
     run: RunOptions = RunOptions(),
 ) -> LocalizeSummary:
-    """Localize queries into OUTPUT/poses.txt and poses.json, or complete them."""
+    """Localize queries into OUTPUT/poses.txt and poses.json, or complete them.
+
+    OUTPUT/report.html shows them.
+    """
     folder, wanted = list_queries(source, queries.images)
     if queries.names == "basename":
         refuse_equal_basenames(wanted)
@@ -79,6 +88,16 @@ def localize(
         if queries.fallback == "retrieval":
             records = [_fall_back(record, localizer) for record in records]
         _write(output, records, queries.names == "path")
+    if queries.report:
+        map_images = queries.map_images
+        report_localization(
+            output,
+            folder,
+            read_image_folders(map_folder) if map_images is None else [map_images],
+            localizer.atlas.model,
+            records,
+            (queries, options, run),
+        )
     failed = Counter(r["status"] for r in records if r["status"] != "localized")
     summary = LocalizeSummary(
         len(wanted),
@@ -120,7 +139,7 @@ class _Journal:
                 f"{path.parent}: holds poses by another map or other options; choose "
                 "another --output, or delete it"
             )
-        self.records = {record["name"]: record for record in rest}
+        self.records = {record["name"]: without_matches(record) for record in rest}
         if lines[-1]:
             replace_text(path, b"\n".join([*whole, b""]).decode())
 
@@ -130,7 +149,7 @@ class _Journal:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.records[record["name"]] = record
+        self.records[record["name"]] = without_matches(record)
 
 
 def _localize_one(
@@ -174,6 +193,7 @@ def _record(name: str, found: Localization) -> Record:
         "matches": len(found.xy),
         "retrieved": list(found.retrieved),
         "milliseconds": found.milliseconds,
+        "matched": pack_matches(found),
     }
 
 

@@ -26,6 +26,10 @@ class QueryOptions:
     fallback: Literal["none", "retrieval"] = "none"
     """What a failed query gets: no pose, or that of the image that looks most like it,
     and is marked so."""
+    report: bool = True
+    """Write report.html."""
+    map_images: Path | None = None
+    """Folder of the map's images, for the report; default: where it was made from."""
 
 
 @dataclass(frozen=True)

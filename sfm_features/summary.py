@@ -28,7 +28,8 @@ class Summary:
     """Models (largest first), what was left out and why, seconds by stage.
 
     `skipped` are images that could not be decoded, `unregistered` those that are not
-    in the largest model, `errors` its distance from true poses where they are known.
+    in the largest model, `errors` its distance from true poses where they are known,
+    `image_folders` where the photographs are.
     """
 
     images: int
@@ -37,6 +38,7 @@ class Summary:
     unregistered: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     errors: ModelErrors | None = None
+    image_folders: Sequence[str] = ()
 
     def to_text(self) -> str:
         """Say it in lines."""
@@ -63,6 +65,15 @@ class Summary:
         content = json.dumps(asdict(self), indent=2, ensure_ascii=False)
         replace_text(folder / "summary.txt", self.to_text() + "\n")
         replace_text(folder / "summary.json", content + "\n")
+
+
+def read_image_folders(folder: Path) -> list[Path]:
+    """Read where the photographs of an output folder are; none if it does not tell."""
+    try:
+        content = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return [Path(each) for each in content["image_folders"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def summarize_model(model: Model, folder: str) -> ModelSummary:

@@ -22,7 +22,7 @@ LEVELS = [
     ["extract", "match", "retrieve", "workspace", "summary", "report"],
     ["atlas"],
     ["localizer"],
-    ["reporting"],
+    ["reporting", "query_report"],
     ["reconstruct", "triangulate", "localize"],
     ["demo", "training"],
     ["cli", "__main__"],

@@ -169,6 +169,12 @@ def test_a_killed_run_goes_on(
         process.send_signal(signal.SIGKILL)
     done = journal.read_bytes().count(b"\n") - 1
     assert not (output / "poses.txt").exists()
+    assert not (output / "report.html").exists()
     summary = localize(town_map[0], queries, output, run=CPU)
     assert summary.localized == 12 and summary.reused == done >= 2
     assert len(_read_poses(output / "poses.txt")) == 12
+    # The pictures need the matches of what was done before the kill, too.
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert page.count("beside <b>view") == 12
+    for line in (output / "poses.json", journal):
+        assert ('"matched"' in line.read_text()) == (line == journal)

@@ -33,6 +33,7 @@ _THUMBNAIL_PX = 480
 _PAIR_PX = 560
 _PAIRS_SHOWN = 4
 
+
 @dataclass(frozen=True)
 class _Thumbnail:
     """An image of the overview; picture is None where the file cannot be decoded."""

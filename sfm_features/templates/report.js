@@ -166,6 +166,20 @@
     { ...config, displayModeBar: false });
   }
 
+  function sortRows(table, heading, column) {
+    const falling = heading.getAttribute("aria-sort") === "ascending";
+    for (const other of table.querySelectorAll("[aria-sort]")) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    const body = table.tBodies[0];
+    const key = (row) => {
+      const cell = row.cells[column];
+      return cell.dataset.value === undefined ? cell.textContent : Number(cell.dataset.value);
+    };
+    const keyed = [...body.rows].map((row) => [key(row), row]);
+    keyed.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0) * (falling ? -1 : 1));
+    body.append(...keyed.map(([, row]) => row));
+  }
+
   function drawAll() {
     if (find("graph")) drawGraph(find("graph"), data.graph, chosenLayout);
     if (find("tracks")) {
@@ -197,6 +211,9 @@
       large.showModal();
     });
   large.addEventListener("click", () => large.close());
+  for (const table of document.querySelectorAll("table.sortable"))
+    table.querySelectorAll("thead th").forEach((heading, column) =>
+      heading.addEventListener("click", () => sortRows(table, heading, column)));
   if (data.scene) drawScene(find("scene"), data.scene);
   drawAll();
   dark.addEventListener("change", drawAll);

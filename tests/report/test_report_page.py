@@ -198,4 +198,12 @@ def test_page_that_cannot_be_written_is_an_output_error(data: ReportData) -> Non
 def test_seconds_are_written_for_people() -> None:
     seconds = [0.0, 0.04, 9.96, 61.0, 150.4, 3599.7, 7325.0]
     texts = [rendering.format_seconds(s) for s in seconds]
-    assert texts == ["0.0 s", "40 ms", "10 s", "61 s", "2 min 30 s", "1 h 0 min", "2 h 2 min"]
+    assert texts == [
+        "0.0 s",
+        "40 ms",
+        "10 s",
+        "61 s",
+        "2 min 30 s",
+        "1 h 0 min",
+        "2 h 2 min",
+    ]
