@@ -128,7 +128,7 @@ class _Journal:
             path.write_text(json.dumps({"stamp": stamp}) + "\n", encoding="utf-8")
             return
         try:
-            first, *rest = (json.loads(line) for line in whole)
+            first, *rest = (without_matches(json.loads(line)) for line in whole)
         except ValueError as error:
             raise InputError(
                 f"{path}: cannot be read ({error}); delete it, or choose another "
@@ -139,7 +139,7 @@ class _Journal:
                 f"{path.parent}: holds poses by another map or other options; choose "
                 "another --output, or delete it"
             )
-        self.records = {record["name"]: without_matches(record) for record in rest}
+        self.records = {record["name"]: record for record in rest}
         if lines[-1]:
             replace_text(path, b"\n".join([*whole, b""]).decode())
 

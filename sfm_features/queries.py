@@ -1,4 +1,4 @@
-"""Which images are to be localized, how, and what is known of their cameras."""
+"""New images for a map: which are localized, or added, and how."""
 
 from __future__ import annotations
 
@@ -61,6 +61,32 @@ class LocalizeOptions:
             raise OptionError(
                 f"--max-error-px {self.max_error_px}: must be more than 0"
             )
+
+
+@dataclass(frozen=True)
+class AddOptions:
+    """How images are added to a map."""
+
+    neighbours: int = 20
+    """Images of the map that a new one is matched with, and so many of the new ones;
+    all, where no codebook fits the features."""
+    same_camera: bool = False
+    """The new images were taken with the map's camera of their size, which stays as it
+    is; else they get cameras of their own."""
+    refine: bool = False
+    """Bundle-adjust the larger map; without it, poses and cameras of the map stay
+    exactly as they are."""
+    masks: Path | None = None
+    """Folder of masks named NAME.png, if the map was made with masks."""
+    codebook: Path | None = None
+    """Codebook for retrieval, if the map's features are not evo's."""
+    weights: Path | None = None
+    """Weights of the map's features, if they are not those of the package."""
+
+    def check(self) -> None:
+        """Raise OptionError for a value that makes no sense."""
+        if self.neighbours < 1:
+            raise OptionError(f"--neighbours {self.neighbours}: must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ LEVELS = [
     ["atlas"],
     ["localizer"],
     ["reporting", "query_report"],
-    ["reconstruct", "triangulate", "localize"],
+    ["reconstruct", "triangulate", "localize", "map_add"],
     ["demo", "training"],
     ["cli", "__main__"],
 ]

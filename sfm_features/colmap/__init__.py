@@ -6,6 +6,7 @@ arrays and our types; no pycolmap object leaves the package.
 
 from __future__ import annotations
 
+from sfm_features.colmap.adding import add_images
 from sfm_features.colmap.cameras import (
     CameraOptions,
     CameraSharing,
@@ -49,6 +50,7 @@ __all__ = [
     "RelativePose",
     "VerifiedPair",
     "VerifyOptions",
+    "add_images",
     "cancel_on_signals",
     "covisible_counts",
     "estimate_absolute_pose",
