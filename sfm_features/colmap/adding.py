@@ -10,13 +10,17 @@ import numpy as np
 import pycolmap
 
 from sfm_features.colmap import snapshots
+from sfm_features.colmap.convert import from_colmap_pose
 from sfm_features.colmap.files import require_whole
 from sfm_features.colmap.models import load
 from sfm_features.colmap.running import Cancellation, run_with_progress
 from sfm_features.errors import ReconstructionError
+from sfm_features.metrics import align_poses
+from sfm_features.types import Pose
 
 log = logging.getLogger(__name__)
 
+_ALIGNED_BY = 3  # images, at least
 _STILL = 1e-6  # COLMAP moves a fixed model by rounding errors only
 
 
@@ -50,7 +54,7 @@ def add_images(
     _put_back(base, made)
     _colour(made, image_folders, set(names))
     if refine:
-        _refine(made, seed, stop)
+        _refine(made, set(base.images), seed, stop)
     made.write_binary(draft)
     require_whole(draft, output)
     snapshots.publish(draft, output)
@@ -140,11 +144,26 @@ def _colour(
                     break
 
 
-def _refine(made: pycolmap.Reconstruction, seed: int, stop: Cancellation) -> None:
+def _refine(
+    made: pycolmap.Reconstruction, old: Set[int], seed: int, stop: Cancellation
+) -> None:
+    """Bundle-adjust all, and move the model back to where its old images stood."""
+
+    def read_poses() -> list[Pose]:
+        images = [made.images[image_id] for image_id in sorted(old)]
+        return [from_colmap_pose(image.cam_from_world()) for image in images]
+
+    before = read_poses()
     options = _pipeline_options(seed).get_global_bundle_adjustment()
-    run_with_progress(
-        lambda: pycolmap.bundle_adjustment(made, options, stop.token),
-        "bundle adjustment",
-        stop,
-    )
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in made.reg_image_ids():
+        config.add_image(image_id)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    # Not `pycolmap.bundle_adjustment`: it writes to the terminal, whatever it is told.
+    adjuster = pycolmap.create_default_bundle_adjuster(options, config, made)
+    run_with_progress(adjuster.solve, "bundle adjustment", stop, stoppable=False)
+    if len(before) >= _ALIGNED_BY:
+        back = align_poses(read_poses(), before)
+        rotation = pycolmap.Rotation3d(back.rotation)
+        made.transform(pycolmap.Sim3d(back.scale, rotation, back.translation))
     made.update_point_3d_errors()
