@@ -42,39 +42,30 @@ class Scene:
     summary: AddSummary
     largest: Path
 
-    def copy(self, names: Iterable[str], folder: Path) -> Path:
-        """Copy some photographs to a folder of their own."""
-        folder.mkdir(parents=True)
-        for name in names:
-            shutil.copy(self.photos / name, folder)
-        return folder
-
 
 @pytest.fixture(scope="module")
 def scene(town_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Add two photographs and three that cannot be, then two more to what came out."""
     folder, photos = tmp_path_factory.mktemp("adding"), town_photos / "images"
+    made, larger, largest = (folder / name for name in ("map", "larger", "largest"))
     truth = read_truth(town_photos)
     poses = {n: p for n, p in truth.poses.items() if n not in (*FIRST, *THEN)}
     colmap.write_poses(truth.cameras, poses, folder / "posed")
-    extraction = ExtractOptions(extractor="sift", max_keypoints=1000)
     triangulate(
-        *(folder / "posed", photos, folder / "map"),
-        *(TriangulateOptions(neighbours=5), extraction),
+        *(folder / "posed", photos, made, TriangulateOptions(neighbours=5)),
+        ExtractOptions(extractor="sift", max_keypoints=1000),
         run=CPU,
     )
-    before = _read_files(folder / "map")
-    scene = Scene(truth, photos, folder / "map", before, folder / "larger",
-                  AddSummary(0, {}, *2 * (None,)), folder / "largest")  # fmt: skip
-    first = scene.copy(FIRST, folder / "first")
+    before = _read_files(made)
+    first = _copy(photos, FIRST, folder / "first")
     write_image(first / "blank.png", np.full((300, 400, 3), 128, np.uint8))
     write_image(first / "elsewhere.png", make_texture((512, 384), 77))
     (first / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
-    summary = add_to_map(scene.map, first, scene.larger, run=CPU)
-    then = scene.copy([*THEN, FIRST[0]], folder / "then")
-    words = ["map-add", str(scene.larger), str(then), "--output", str(scene.largest)]
+    summary = add_to_map(made, first, larger, run=CPU)
+    then = _copy(photos, [*THEN, FIRST[0]], folder / "then")
+    words = ["map-add", str(larger), str(then), "--output", str(largest)]
     assert main([*words, "--device", "cpu"]) == 0
-    return Scene(truth, photos, scene.map, before, scene.larger, summary, scene.largest)
+    return Scene(truth, photos, made, before, larger, summary, largest)
 
 
 def test_new_photos_are_where_they_were_taken(scene: Scene) -> None:
@@ -130,7 +121,7 @@ def test_what_could_not_be_added_has_a_reason(scene: Scene) -> None:
 def test_the_same_camera_is_taken_over_and_all_is_refined(
     scene: Scene, tmp_path: Path
 ) -> None:
-    photos = scene.copy(FIRST, tmp_path / "photos")
+    photos = _copy(scene.photos, FIRST, tmp_path / "photos")
     add_to_map(scene.map, photos, tmp_path / "out", AddOptions(same_camera=True))
     old, fixed = _read(scene.map), _read(tmp_path / "out")
     cameras = {fixed.images[name].camera for name in fixed.images}
@@ -139,13 +130,14 @@ def test_the_same_camera_is_taken_over_and_all_is_refined(
     add_to_map(scene.map, photos, tmp_path / "out", options)
     refined = _read(tmp_path / "out")
     assert _measure_squares(refined) < 0.99 * _measure_squares(fixed)
-    poses = [
-        model.images[n].cam_from_world for model in (refined, old) for n in old.images
-    ]
-    back = align_poses(poses[: len(old.images)], poses[len(old.images) :])
+    one, two = (
+        [model.images[name].cam_from_world for name in old.images]
+        for model in (refined, old)
+    )
+    back = align_poses(one, two)  # the frame has not changed
     assert back.scale == pytest.approx(1) and np.abs(back.translation).max() < 1e-6
-    for one, two in zip(poses, poses[len(old.images) :], strict=False):
-        apart = np.linalg.norm(one.centre - two.centre)
+    for a, b in zip(one, two, strict=True):
+        apart = np.linalg.norm(a.centre - b.centre)
         assert 0 < apart < 0.02 * scene.truth.diameter
     small = make_texture((200, 200), 5)
     write_image(photos / "small.png", small)
@@ -155,7 +147,7 @@ def test_the_same_camera_is_taken_over_and_all_is_refined(
 
 def test_another_photo_of_a_known_name_is_refused(scene: Scene, tmp_path: Path) -> None:
     known, new = "view0000.jpg", FIRST[0]
-    photos = scene.copy([known], tmp_path / "photos")
+    photos = _copy(scene.photos, [known], tmp_path / "photos")
     with pytest.raises(InputError, match="all of its 1 images"):
         add_to_map(scene.map, photos, tmp_path / "out")
     shutil.copy(scene.photos / new, photos / known)
@@ -171,7 +163,7 @@ def test_another_photo_of_a_known_name_is_refused(scene: Scene, tmp_path: Path) 
 def test_folders_that_cannot_be_written_to_are_refused(
     scene: Scene, tmp_path: Path
 ) -> None:
-    photos = scene.copy(FIRST, tmp_path / "photos")
+    photos = _copy(scene.photos, FIRST, tmp_path / "photos")
     for output, message in (
         (scene.map, "is the map itself"),
         (scene.largest, "was not begun from"),
@@ -184,6 +176,14 @@ def test_folders_that_cannot_be_written_to_are_refused(
     with pytest.raises(StaleStore, match="masks"):
         add_to_map(scene.map, photos, tmp_path / "out", AddOptions(masks=photos))
     assert _read_files(scene.map) == scene.before
+
+
+def _copy(photos: Path, names: Iterable[str], folder: Path) -> Path:
+    """Copy some photographs to a folder of their own."""
+    folder.mkdir(parents=True)
+    for name in names:
+        shutil.copy(photos / name, folder)
+    return folder
 
 
 def _read(folder: Path) -> Model:
