@@ -46,7 +46,7 @@ def pack_matches(found: Localization) -> dict[str, Any]:
     }
 
 
-def without_matches(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def without_matches(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record that memory and poses.json have room for."""
     return {key: value for key, value in record.items() if key != _MATCHED}
 

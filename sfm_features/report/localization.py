@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 MAX_DETAILED = 60
 MAX_ROWS = 5_000
+"""Queries in the table, and in the scene."""
 MAX_PICTURE_BYTES = 20_000_000
 """Pictures of the page, so that a browser opens it at once."""
 _FAILURES_SHOWN = 2 / 3
@@ -129,7 +130,7 @@ def _average_seconds(results: Iterable[QueryResult]) -> dict[str, float]:
 def _arrange(data: LocalizationData) -> dict[str, Any]:
     """Place the queries among the map's cameras, by how sure their poses are."""
     members: dict[str, list[Viewer]] = {"good": [], "weak": [], "other": []}
-    for result in data.results:
+    for result in choose_evenly(data.results, MAX_ROWS):
         if result.pose is None or result.camera is None:
             continue
         kind = "good" if result.is_localized else "other"

@@ -148,6 +148,8 @@ def test_a_thousand_queries_are_shortened_and_that_is_said(
     assert len(page.find("article")) == 12 and len(shown) == 700 + 12
     assert shown[700:] == ["badge bad"] * 8 + ["badge good"] * 4
     assert "12 of 1,000 images are shown" in page.text
+    assert "700 of 1,000 images are drawn" in page.text
+    assert len(page.plots["scene"]["names"]) <= 704
     assert "The 700 worst of 1,000 are listed" in page.text
     monkeypatch.setattr(localization, "MAX_PICTURE_BYTES", 200_000)
     page = _read(replace(data, results=many))
