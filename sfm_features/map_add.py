@@ -62,7 +62,7 @@ def add_to_map(
     atlas = Atlas(map_folder, options.codebook)
     atlas.close()
     extraction = replace(atlas.recall_extraction(options.weights), masks=options.masks)
-    new, known = _part_known(map_folder, images)
+    new, known = _part_known(map_folder, images, atlas.model)
     folders = [images.resolve(), *read_image_folders(map_folder)]
     _start(workspace, map_folder)
     features, matches = workspace.features, workspace.matches
@@ -113,25 +113,26 @@ def add_to_map(
     return summary
 
 
-def _part_known(map_folder: Path, images: Path) -> tuple[list[str], int]:
-    """Return the names that the map's features lack, and how many they have.
+def _part_known(map_folder: Path, images: Path, model: Model) -> tuple[list[str], int]:
+    """Return the names that the map lacks, and how many it has.
 
     An image of the map may lie among the new ones, but not another of the same name.
+    One that was extracted for the map but is not in it is tried again.
     """
     with FeatureStore.open(Workspace(map_folder).features) as store:
         described = set(store.names())
     names = list_images(images)
-    known = [name for name in names if name in described]
-    new = [name for name in names if name not in described]
-    for name in known:
-        _refuse_another(images / name, read_image_folders(map_folder), name)
+    new = [name for name in names if name not in model.images]
+    folders = read_image_folders(map_folder)
+    for name in described.intersection(names):
+        _refuse_another(images / name, folders, name)
     if not new:
         raise InputError(
             f"{images}: all of its {len(names)} images are in the map {map_folder} "
             "already; give the folder of the new ones"
         )
-    refuse_collisions([*described, *new])
-    return new, len(known)
+    refuse_collisions(sorted({*described, *new}))
+    return new, len(names) - len(new)
 
 
 def _refuse_another(path: Path, folders: Sequence[Path], name: str) -> None:

@@ -63,6 +63,7 @@ def scene(town_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     (first / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
     summary = add_to_map(made, first, larger, run=CPU)
     then = _copy(photos, [*THEN, FIRST[0]], folder / "then")
+    shutil.copy(first / "blank.png", then)
     words = ["map-add", str(larger), str(then), "--output", str(largest)]
     assert main([*words, "--device", "cpu"]) == 0
     return Scene(truth, photos, made, before, larger, summary, largest)
@@ -107,6 +108,7 @@ def test_the_larger_map_is_a_map(scene: Scene) -> None:
     assert model.errors_px.mean() < 0.6 and model.colours.any(axis=1).mean() > 0.99
     stored = json.loads((scene.largest / "summary.json").read_text())
     assert len(stored["image_folders"]) == 3 and stored["known"] == 1
+    assert set(stored["unregistered"]) == {"blank.png"}
 
 
 def test_what_could_not_be_added_has_a_reason(scene: Scene) -> None:
