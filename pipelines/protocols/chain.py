@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -59,12 +60,14 @@ class Settings:
     localization: LocalizeOptions = LocalizeOptions()
     covisible: int = 20
     """Images that each image of the map is matched with."""
+    fallback: Literal["none", "retrieval"] = "none"
+    """What a failed query gets: nothing, or the pose of the image most like it."""
     run: RunOptions = RunOptions()
 
 
 @dataclass(frozen=True)
 class Located:
-    """What became of a query; the pose is cam_from_world, None if it failed."""
+    """What became of a query; the pose is cam_from_world, None if there is none."""
 
     status: str
     reason: str
@@ -104,9 +107,9 @@ def locate(task: Task, output: Path, settings: Settings) -> dict[str, Located]:
         describe(workspace.features, workspace.descriptors, codebook)
     listed = output / "queries.txt"
     replace_text(listed, "".join(map(_write_query, task.queries)))
-    source = QueryOptions(images=task.images, names="path")
+    how = QueryOptions(task.images, names="path", fallback=settings.fallback)
     localize(
-        *(made, listed, output / "poses", source, settings.localization, settings.run)
+        *(made, listed, output / "poses", how, settings.localization, settings.run)
     )
     return read_located(output / "poses" / "poses.json")
 
