@@ -18,7 +18,6 @@ import numpy as np
 
 from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError, PairsError
-from sfm_features.geometry import rotation_angle_deg
 from sfm_features.images import list_images
 from sfm_features.ranking import Allowed
 from sfm_features.similar import (
@@ -190,10 +189,10 @@ def pair_by_poses(
     """Pair each image with its nearest ones that look into a similar direction."""
     names = sorted(poses)
     distances = _distances({name: poses[name].centre for name in names}, names)
-    for i, j in combinations(range(len(names)), 2):
-        turn = poses[names[i]].rotation @ poses[names[j]].rotation.T
-        if rotation_angle_deg(turn) > max_angle_deg:
-            distances[i, j] = distances[j, i] = np.inf
+    turns = np.array([poses[name].rotation.ravel() for name in names]).reshape(-1, 9)
+    # The products are traces of one rotation times the other's inverse.
+    cosines = ((turns @ turns.T - 1) / 2).clip(-1, 1)
+    distances[cosines < np.cos(np.radians(max_angle_deg))] = np.inf
     return _pair_nearest(names, distances, neighbours, max_distance)
 
 

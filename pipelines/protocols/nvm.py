@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,16 @@ class Nvm:
     radials: Mapping[str, float]
     seen: Mapping[str, I64]
     num_points: int
+
+    def rename(self, change: Callable[[str], str]) -> Nvm:
+        """Give images other names, as the files have them."""
+        return Nvm(
+            {change(name): pose for name, pose in self.poses.items()},
+            {change(name): focal for name, focal in self.focals_px.items()},
+            {change(name): radial for name, radial in self.radials.items()},
+            {change(name): rows for name, rows in self.seen.items()},
+            self.num_points,
+        )
 
     def to_model(self, cameras: Mapping[str, Camera]) -> Model:
         """Make a model whose points say only who sees them; images without camera go.

@@ -44,10 +44,10 @@ def write_pose(pose: Pose) -> str:
     return " ".join(str(float(number)) for number in numbers)
 
 
-def read_numbered(path: Path, count: int) -> dict[str, list[float]]:
-    """Read lines `name` and so many numbers; other lines raise InputError."""
+def read_numbered(path: Path, count: int, header: int = 0) -> dict[str, list[float]]:
+    """Read lines `name` and so many numbers, below so many lines of another kind."""
     found: dict[str, list[float]] = {}
-    for line in read_lines(path):
+    for line in read_lines(path)[header:]:
         name, *words = line.split()
         try:
             numbers = [float(word) for word in words]

@@ -103,7 +103,7 @@ def _see(photo: Photo, points: F64) -> tuple[I64, F64]:
     """Return the rows (K,) of points that a photograph shows, and where (K, 2)."""
     pose = photo.cam_from_world
     local = points @ pose.rotation.T + pose.translation
-    xy = np.nan_to_num(project(photo.camera, local), nan=-1)
+    xy = np.nan_to_num(project(photo.camera, local), nan=-1).clip(-1, 9999)
     column, row = np.rint(xy).astype(int).T
     height, width = photo.depth.shape
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)

@@ -13,12 +13,18 @@ SECOND_MODEL = "2\nx.jpg 1 1 0 0 0 0 0 0 0 0\ny.jpg 1 1 0 0 0 0 0 0 0 0\n\n0\n\n
 
 
 def write_nvm(
-    path: Path, model: Model, gap: str = " ", centred: bool = False, tail: str = "0\n"
+    path: Path,
+    model: Model,
+    gap: str = " ",
+    centred: bool = False,
+    tail: str = "0\n",
+    focal_factor: float = 1.3,
 ) -> None:
-    """Write a model with wrong focal lengths; the first image is twice in each track.
+    """Write a model; the first image is twice in each track.
 
     gap is what follows a name, `tail` what follows the model; `centred`: measurements
-    are relative to the image's middle, as VisualSfM has them.
+    are relative to the image's middle, as VisualSfM has them. Focal lengths are wrong
+    by a factor, for most data sets tell the true ones elsewhere.
     """
     names = list(model.images)
     lines = ["NVM_V3 ", "", str(len(names))]
@@ -27,7 +33,7 @@ def write_nvm(
         image = model.images[name]
         focal, *rest = image.camera.params
         bend = rest[2] if len(rest) > 2 else 0.0
-        numbers = [1.3 * focal, *show_centre(image.cam_from_world), -bend, 0]
+        numbers = [focal_factor * focal, *show_centre(image.cam_from_world), -bend, 0]
         lines.append(gap.join([name, " ".join(map(str, numbers))]))
         middle = np.array([image.camera.width, image.camera.height]) / 2 * centred
         for feature, row in enumerate(image.point_ids.tolist()):
