@@ -156,17 +156,19 @@ def _make_map(task: Task, output: Path, made: Path, settings: Settings) -> None:
         *(list(known.pairs), settings.extraction, settings.run.seed),
     )  # fmt: skip
     reference, pairs = output / "reference", output / "map-pairs.txt"
-    if has_stamp(made, stamp):
-        return
-    if reference.exists() and not has_stamp(reference, stamp):
+    # Half a map of other images could not be told from half of this one.
+    note = output / ".map-of"
+    if note.is_file() and note.read_text(encoding="utf-8") != stamp:
         raise InputError(
             f"{output}: holds a map of other images, or made with other settings; "
             "choose another --output, or delete it"
         )
+    if has_stamp(made, stamp):
+        return
+    replace_text(note, stamp)
     with explain_os_errors(output):
         write_poses(known.cameras, known.poses, reference)
         write_pairs(pairs, known.pairs)
-    write_stamp(reference, stamp)
     options = TriangulateOptions(pairs=pairs)
     summary = triangulate(
         *(reference, task.images, made, options, settings.extraction),
