@@ -7,7 +7,6 @@ holds a space itself is set off by a tab instead, which those two cannot read.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
+from tqdm import tqdm
 
 from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError, PairsError
@@ -31,6 +31,7 @@ from sfm_features.types import F64, Model, Pair, Pose
 
 logger = logging.getLogger(__name__)
 
+_MANY_IMAGES = 1000
 
 PairMethod: TypeAlias = Literal[
     "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility"
@@ -289,14 +290,21 @@ def _pair_nearest(
 
 
 def _count_shared(model: Model, names: Sequence[str]) -> F64:
-    """Count the points that two images share: (N, N)."""
-    seen_by: dict[int, list[int]] = {}
-    for i, name in enumerate(names):
-        ids = model.images[name].point_ids
-        for point in np.unique(ids[ids >= 0]).tolist():
-            seen_by.setdefault(point, []).append(i)
-    counts = Counter(p for seen in seen_by.values() for p in combinations(seen, 2))
+    """Count the points that two images share: (N, N), with their own on the diagonal."""
+    seen = [np.unique(model.images[name].point_ids) for name in names]
+    seen = [rows[rows >= 0] for rows in seen]
+    points = np.concatenate([*seen, np.zeros(0, np.int64)])
+    viewers = np.repeat(np.arange(len(names)), [len(rows) for rows in seen])
+    viewers = viewers[np.argsort(points, kind="stable")]
+    # Point p is seen by viewers[ends[p] - counts[p] : ends[p]].
+    counts = np.bincount(points, minlength=1)
+    ends = np.cumsum(counts)
     shared = np.zeros((len(names), len(names)))
-    for (i, j), count in counts.items():
-        shared[i, j] = shared[j, i] = count
+    bar = tqdm(seen, "covisible", unit="image", disable=len(names) < _MANY_IMAGES)
+    for i, rows in enumerate(bar):
+        # The ranges of all its points, one after the other.
+        total = np.cumsum(counts[rows])
+        shift = np.repeat(ends[rows] - total, counts[rows])
+        found = viewers[np.arange(len(shift)) + shift]
+        shared[i] = np.bincount(found, minlength=len(names))
     return shared
