@@ -290,7 +290,7 @@ def _pair_nearest(
 
 
 def _count_shared(model: Model, names: Sequence[str]) -> F64:
-    """Count the points that two images share: (N, N), with their own on the diagonal."""
+    """Count the points that two images share (N, N); their own are on the diagonal."""
     seen = [np.unique(model.images[name].point_ids) for name in names]
     seen = [rows[rows >= 0] for rows in seen]
     points = np.concatenate([*seen, np.zeros(0, np.int64)])

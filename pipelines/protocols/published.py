@@ -67,16 +67,16 @@ either of these. They differ by more than methods do: say which one was used."""
 
 ROBOTCAR: list[Row] = [
     {
-        "images": "kapture, Fast R2D2, AP-GeM: all by day",
+        "images": "kapture, Feather2D2, AP-GeM-10: all by day",
         "% in 0.25 m, 2 deg": 51.5,
         "% in 0.5 m, 5 deg": 80.0,
         "% in 5 m, 10 deg": 94.9,
     },
     {
-        "images": "kapture, Fast R2D2, AP-GeM: all by night",
+        "images": "kapture, Feather2D2, AP-GeM-10: all by night",
         "% in 0.25 m, 2 deg": 19.8,
         "% in 0.5 m, 5 deg": 36.7,
         "% in 5 m, 10 deg": 54.3,
     },
 ]
-"""From kapture-localization's README."""
+"""From kapture-localization."""

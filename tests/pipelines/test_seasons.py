@@ -40,7 +40,9 @@ def test_robotcar(
         assert rows[group]["% in 0.25 m, 2 deg"] == 100
         assert rows[group]["median cm"] < 4
     assert rows["night-rain"] == {"images": "night-rain", "with a pose": "3 of 3"}
-    assert rows["kapture, Fast R2D2, AP-GeM: all by night"]["% in 5 m, 10 deg"] == 54.3
+    assert (
+        rows["kapture, Feather2D2, AP-GeM-10: all by night"]["% in 5 m, 10 deg"] == 54.3
+    )
     assert robotcar.main([*arguments, "--conditions", "fog"]) == 2
     assert "--conditions fog: is not one of" in capsys.readouterr().err
     assert robotcar.main([*arguments, "--conditions", "snow"]) == 2
