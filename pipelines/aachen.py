@@ -41,6 +41,7 @@ from pipelines.protocols.published import AACHEN
 from pipelines.protocols.recall import count_failures, list_queries
 from pipelines.protocols.submission import (
     Verdict,
+    refuse_equal_names,
     use_basename,
     validate,
     write_submission,
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
     groups = read_groups(args.dataset, args.version)
     known = read_map(args.dataset, args.version, settings.covisible)
     queries = [query for group in groups.values() for query in group]
+    refuse_equal_names(query.name for query in queries)
     found = locate(Task(images, known, queries), args.output, settings)
     start = "Aachen_v1_1_eval" if args.version == "1.1" else "Aachen_eval"
     sent = args.output / f"{start}_sfm-features-{args.extractor}.txt"

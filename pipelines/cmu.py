@@ -140,7 +140,7 @@ def read_truth(folder: Path, queries: Collection[str]) -> dict[str, Pose]:
 
 def _collect(output: Path) -> dict[str, Located]:
     """Gather what was found in all slices, in this run or before."""
-    found = {}
+    found: dict[str, Located] = {}
     for path in sorted(output.glob("slice*/poses/poses.json")):
         found |= read_located(path)
     return found

@@ -78,14 +78,15 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         row = recall.make_row({"setting": name}, errors, thresholds, found, diameter)
         failures = recall.count_failures(found)
         why = ", ".join(f"{count} {status}" for status, count in failures.items())
-        rows.append({**row, "failed": why or "none"})
+        share = recall.median_or_inf(e.metres for e in errors.values()) / diameter
+        rows.append({**row, "median %": 100 * share, "failed": why or "none"})
         details[name] = {
             "settings": name_settings(settings),
             "queries": recall.list_queries(found, errors),
         }
     title = (
         f"{args.photos.name}: {len(held_out)} images held out of {len(poses)}, "
-        f"diameter {diameter:.4g} m"
+        f"{diameter:.4g} m across"
     )
     return {"own": Result(title, rows, details=details)}
 

@@ -36,7 +36,11 @@ from pipelines.protocols.command import (
 from pipelines.protocols.nvm import read_nvm
 from pipelines.protocols.poses import pose_from_camera_to_world, read_numbered
 from pipelines.protocols.published import ROBOTCAR
-from pipelines.protocols.submission import use_camera_folder, write_submission
+from pipelines.protocols.submission import (
+    refuse_equal_names,
+    use_camera_folder,
+    write_submission,
+)
 from sfm_features.errors import InputError, OptionError
 from sfm_features.images import decode, read_lines
 from sfm_features.queries import Query
@@ -69,6 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
     settings = read_settings(args)
     images = args.dataset / "images"
     queries = list_conditions(images, args.conditions)
+    refuse_equal_names(queries, use_camera_folder)
     camera = read_camera(args.dataset, images / queries[0])
     nvm = read_nvm(args.dataset / "3D-models/all-merged/all.nvm").rename(name_file)
     rear = {n: camera for n in nvm.poses if PurePosixPath(n).parent.name == _CAMERA}

@@ -73,15 +73,16 @@ class Located:
     reason: str
     pose: Pose | None
     inliers: int = 0
-    retrieved: tuple[str, ...] = ()
 
 
-def take_model(model: Model, neighbours: int, names: Iterable[str] = ()) -> PosedImages:
-    """Take images of a model, or only some, and pair those that see the same points.
+def take_model(
+    model: Model, neighbours: int, names: Iterable[str] | None = None
+) -> PosedImages:
+    """Take images of a model, all or some, and pair those that see the same points.
 
     A model without points is paired by its poses.
     """
-    wanted = set(names) or set(model.images)
+    wanted = model.images if names is None else names
     images = {name: model.images[name] for name in sorted(wanted)}
     poses = {name: image.cam_from_world for name, image in images.items()}
     if len(model.points):
@@ -122,7 +123,6 @@ def read_located(path: Path) -> dict[str, Located]:
             record["reason"],
             _read_pose(record.get("pose")),
             record.get("inliers", 0),
-            tuple(record.get("retrieved", ())),
         )
         for record in json.loads(path.read_text(encoding="utf-8"))
     }

@@ -14,7 +14,7 @@ from pipelines.benchmarks import results
 from pipelines.benchmarks.results import Result
 from pipelines.protocols.chain import Settings
 from pipelines.protocols.submission import Verdict
-from sfm_features.errors import Cancelled, SfmError
+from sfm_features.errors import Cancelled, OptionError, SfmError
 from sfm_features.extract import ExtractOptions
 from sfm_features.queries import LocalizeOptions
 from sfm_features.types import RunOptions
@@ -63,6 +63,9 @@ def add_settings(
 
 def read_settings(args: argparse.Namespace) -> Settings:
     """Take the options of the chain from a command line."""
+    for flag in ("covisible", "retrieval"):
+        if getattr(args, flag) < 1:
+            raise OptionError(f"--{flag} {getattr(args, flag)}: must be at least 1")
     extraction = ExtractOptions(
         extractor=args.extractor,
         max_keypoints=args.max_keypoints,

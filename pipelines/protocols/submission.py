@@ -7,7 +7,7 @@ camera, so t is not where the camera stands. What is left out counts as a failur
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -49,21 +49,28 @@ def use_camera_folder(name: str) -> str:
     return "/".join(PurePosixPath(name).parts[-2:])
 
 
+def refuse_equal_names(names: Iterable[str], naming: Naming = use_basename) -> None:
+    """Raise InputError if the server could not tell two queries apart."""
+    named: dict[str, str] = {}
+    for name in names:
+        other = named.setdefault(naming(name), name)
+        if other != name:
+            raise InputError(
+                f"{name!r} and {other!r} would both be {naming(name)!r} in the file "
+                "for the server; take one out of the lists of queries"
+            )
+
+
 def write_submission(
     path: Path, found: Mapping[str, Located], naming: Naming = use_basename
 ) -> None:
     """Write the poses that were found."""
-    named: dict[str, str] = {}
-    lines = []
-    for name, located in found.items():
-        other = named.setdefault(naming(name), name)
-        if other != name:
-            raise InputError(
-                f"{name!r} and {other!r} would both be {naming(name)!r} in "
-                f"{path.name}; take one out of the lists of queries"
-            )
-        if located.pose is not None:
-            lines.append(f"{naming(name)} {write_pose(located.pose)}\n")
+    refuse_equal_names(found, naming)
+    lines = [
+        f"{naming(name)} {write_pose(located.pose)}\n"
+        for name, located in found.items()
+        if located.pose is not None
+    ]
     replace_text(path, "".join(lines))
 
 
@@ -79,7 +86,8 @@ def validate(
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the file to send")
-    complaints, seen = [], {}
+    complaints: list[str] = []
+    seen: dict[str, int] = {}
     text = path.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), 1):
         name, wrong = _check_line(line, groups)

@@ -57,12 +57,15 @@ def test_two_settings_are_compared_and_nothing_is_done_twice(
     arguments += ["--output", str(tmp_path / "out"), "--thresholds", "0.1:0.5", "2%:2"]
     compare = ["--compare", "evo=", "sift=--extractor sift --max-keypoints 1000"]
     assert own.main([*arguments, *compare]) == 0
+    centres = np.array([photo.cam_from_world.centre for photo in posed.values()])
+    diameter = np.linalg.norm(centres[:, None] - centres, axis=2).max()
     rows = read_rows(tmp_path / "out", "own")
     for row, name in zip(rows, ("evo", "sift"), strict=True):
         assert (row["setting"], row["queries"], row["localized"]) == (name, 8, 7)
         assert row["% in 0.1 m, 0.5 deg"] == 100 * 7 / 8  # the blank one cannot be
         assert row["% in 2 %, 2 deg"] == 100 * 7 / 8
         assert row["median cm"] < 4 and row["median deg"] < 0.1
+        assert row["median %"] == pytest.approx(row["median cm"] / diameter)
         assert row["failed"] == "1 no features"
     made = [*(tmp_path / "out").glob("*/map/sparse/0/*")]
     made += (tmp_path / "out").glob("*/poses/queries.jsonl")
@@ -87,6 +90,7 @@ def test_what_cannot_be_held_out_is_refused(
         (["--queries", str(tmp_path / "held.txt")], "names 'elsewhere.jpg'"),
         (["--queries", str(tmp_path / "all.txt")], "leave 0 for the map"),
         (["--compare", "extractor sift"], "write NAME=OPTIONS"),
+        (["--retrieval", "0"], "--retrieval 0: must be at least 1"),
         (["--thresholds", "5"], "threshold '5': write METRES:DEGREES"),
     ):
         assert own.main([*given, *options]) == 2
