@@ -101,12 +101,13 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     """Return a folder and what to localize of it.
 
     The source is that folder, or a text file in hloc's format: `name`, or `name MODEL
-    width height parameters`, on each line; names are relative to `images`.
+    width height parameters`, on each line; names are relative to `images`. A name that
+    holds a space is followed by a tab.
     """
     if source.is_dir():
         return source, [Query(name) for name in list_images(source)]
     folder = images or source.parent
-    queries = [_parse(line, source) for line in read_lines(source)]
+    queries = read_queries(source)
     for query in queries:
         if not (folder / query.name).is_file():
             raise InputError(
@@ -117,6 +118,11 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     if repeated:
         raise InputError(f"{source}: names {repeated[0]!r} twice; leave one out")
     return folder, queries
+
+
+def read_queries(source: Path) -> list[Query]:
+    """Read a list in hloc's format; whether the images are there does not matter."""
+    return [_parse(line, source) for line in read_lines(source)]
 
 
 def refuse_equal_basenames(queries: Sequence[Query]) -> None:
@@ -134,7 +140,11 @@ def refuse_equal_basenames(queries: Sequence[Query]) -> None:
 
 
 def _parse(line: str, source: Path) -> Query:
-    name, *rest = line.split()
+    # As in a list of pairs, a tab sets off a name that holds a space.
+    name, tab, numbers = line.partition("\t")
+    rest = numbers.split()
+    if not tab or not rest:
+        name, *rest = line.split()
     if not rest:
         return Query(name)
     try:
