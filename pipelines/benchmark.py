@@ -24,6 +24,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pipelines.benchmarks import results
 from pipelines.benchmarks.adapting import measure_adapting
+from pipelines.benchmarks.adding import measure_adding
 from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.locating import (
     measure_locating,
@@ -43,7 +44,7 @@ from sfm_features.scenes import read_truth, render_town
 EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
 NAMES = (
-    "extract", "extract-evo", "match", "memory", "town", "localize", "steps",
+    "extract", "extract-evo", "match", "memory", "town", "localize", "add", "steps",
     "networks", "rivals", "images",
 )  # fmt: skip
 ON_REQUEST = ("adapt", "localize-photos")
@@ -101,6 +102,12 @@ def _measure_extract(args: argparse.Namespace, extractor: str) -> Result:
     return measure_extract(town / "images", args.repeats, options)
 
 
+def _measure_adding(args: argparse.Namespace) -> Result:
+    town = args.output / f"town-{TOWN_VIEWS}"
+    render_town(town, TOWN_VIEWS, seed=args.seed)
+    return measure_adding(town, args.output / "adding", args.seed)
+
+
 def _measure_steps(args: argparse.Namespace) -> Result:
     town = args.output / f"town-{TOWN_VIEWS}"
     render_town(town, TOWN_VIEWS, seed=args.seed)
@@ -134,6 +141,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "town": lambda: measure_town(args),
         "localize": lambda: measure_locating(args.output, seed=args.seed),
         "localize-photos": lambda: _measure_locating_photos(args),
+        "add": lambda: _measure_adding(args),
         "steps": lambda: _measure_steps(args),
         "adapt": lambda: measure_adapting(
             args.output, args.sequences, args.minutes, args.seed

@@ -31,6 +31,12 @@ from sfm_features.queries import (
     list_queries,
     refuse_equal_basenames,
 )
+from sfm_features.query_report import (
+    pack_matches,
+    report_localization,
+    without_matches,
+)
+from sfm_features.summary import read_image_folders
 from sfm_features.types import Localization, Pose, RunOptions
 from sfm_features.workspace import Workspace, digest, file_state
 
@@ -63,7 +69,10 @@ def localize(
     options: LocalizeOptions = LocalizeOptions(),
     run: RunOptions = RunOptions(),
 ) -> LocalizeSummary:
-    """Localize queries into OUTPUT/poses.txt and poses.json, or complete them."""
+    """Localize queries into OUTPUT/poses.txt and poses.json, or complete them.
+
+    OUTPUT/report.html shows them.
+    """
     folder, wanted = list_queries(source, queries.images)
     if queries.names == "basename":
         refuse_equal_basenames(wanted)
@@ -84,6 +93,16 @@ def localize(
         if queries.fallback == "retrieval":
             records = [_fall_back(record, localizer) for record in records]
         _write(output, records, queries.names == "path")
+    if queries.report:
+        map_images = queries.map_images
+        report_localization(
+            output,
+            folder,
+            read_image_folders(map_folder) if map_images is None else [map_images],
+            localizer.atlas.model,
+            records,
+            (queries, options, run),
+        )
     failed = Counter(r["status"] for r in records if r["status"] != "localized")
     summary = LocalizeSummary(
         len(wanted),
@@ -122,7 +141,7 @@ class _Journal:
             path.write_text(json.dumps({"stamp": stamp}) + "\n", encoding="utf-8")
             return
         try:
-            first, *rest = (dict(json.loads(line)) for line in whole)
+            first, *rest = (without_matches(dict(json.loads(line))) for line in whole)
             names = [str(record["name"]) for record in rest]
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
@@ -150,7 +169,7 @@ class _Journal:
             file.write(json.dumps({**record, "asked": asked}) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.records[record["name"]] = record
+        self.records[record["name"]] = without_matches(record)
 
 
 def _localize_one(
@@ -194,6 +213,7 @@ def _record(name: str, found: Localization) -> Record:
         "matches": len(found.xy),
         "retrieved": list(found.retrieved),
         "milliseconds": found.milliseconds,
+        "matched": pack_matches(found),
     }
 
 

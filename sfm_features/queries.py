@@ -1,4 +1,4 @@
-"""Which images are to be localized, how, and what is known of their cameras."""
+"""New images for a map: which are localized, or added, and how."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ class QueryOptions:
     fallback: Literal["none", "retrieval"] = "none"
     """What a failed query gets: no pose, or that of the image that looks most like it,
     and is marked so."""
+    report: bool = True
+    """Write report.html."""
+    map_images: Path | None = None
+    """Folder of the map's images, for the report; default: where it was made from."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,32 @@ class LocalizeOptions:
 
 
 @dataclass(frozen=True)
+class AddOptions:
+    """How images are added to a map."""
+
+    neighbours: int = 20
+    """Images of the map that a new one is matched with, and so many of the new ones;
+    all, where no codebook fits the features."""
+    same_camera: bool = False
+    """The new images were taken with the map's camera of their size, which stays as it
+    is; else they get cameras of their own."""
+    refine: bool = False
+    """Bundle-adjust the larger map; without it, poses and cameras of the map stay
+    exactly as they are."""
+    masks: Path | None = None
+    """Folder of masks named NAME.png, if the map was made with masks."""
+    codebook: Path | None = None
+    """Codebook for retrieval, if the map's features are not evo's."""
+    weights: Path | None = None
+    """Weights of the map's features, if they are not those of the package."""
+
+    def check(self) -> None:
+        """Raise OptionError for a value that makes no sense."""
+        if self.neighbours < 1:
+            raise OptionError(f"--neighbours {self.neighbours}: must be at least 1")
+
+
+@dataclass(frozen=True)
 class Query:
     """An image of a folder; its camera, and about where it was taken, if given."""
 
@@ -85,12 +115,13 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     """Return a folder and what to localize of it.
 
     The source is that folder, or a text file in hloc's format: `name`, or `name MODEL
-    width height parameters`, on each line; names are relative to `images`.
+    width height parameters`, on each line; names are relative to `images`. A name that
+    holds a space is followed by a tab.
     """
     if source.is_dir():
         return source, [Query(name) for name in list_images(source)]
     folder = images or source.parent
-    queries = [_parse(line, source, folder) for line in read_lines(source)]
+    queries = read_queries(source, folder)
     for query in queries:
         if not (folder / query.name).is_file():
             raise InputError(
@@ -101,6 +132,14 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     if repeated:
         raise InputError(f"{source}: names {repeated[0]!r} twice; leave one out")
     return folder, queries
+
+
+def read_queries(source: Path, folder: Path | None = None) -> list[Query]:
+    """Read a list in hloc's format; whether the images are there does not matter.
+
+    Where there is a file of that name in the folder, a whole line is its name.
+    """
+    return [_parse(line, source, folder) for line in read_lines(source)]
 
 
 def add_priors(queries: Sequence[Query], path: Path) -> list[Query]:
@@ -145,10 +184,14 @@ def refuse_equal_basenames(queries: Sequence[Query]) -> None:
             )
 
 
-def _parse(line: str, source: Path, folder: Path) -> Query:
-    if (folder / line).is_file():  # its name may have spaces
+def _parse(line: str, source: Path, folder: Path | None) -> Query:
+    if folder is not None and (folder / line).is_file():  # its name may have spaces
         return Query(line)
-    name, *rest = line.split()
+    # As in a list of pairs, a tab sets off a name that holds a space.
+    name, tab, numbers = line.partition("\t")
+    rest = numbers.split()
+    if not tab or not rest:
+        name, *rest = line.split()
     if not rest:
         return Query(name)
     try:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "sfm_features"
 # Rooms from the ground up; a module may import from its own level or below.
 LEVELS = [
     ["types", "errors", "__init__"],
-    ["journal", "geometry", "images", "chance"],
+    ["journal", "geometry", "images", "ahead", "chance"],
     ["metrics", "store", "colmap"],
     ["nets"],
     ["extractors", "matchers"],
@@ -22,8 +22,8 @@ LEVELS = [
     ["extract", "match", "retrieve", "workspace", "summary", "report"],
     ["atlas", "verdict"],
     ["localizer"],
-    ["reporting"],
-    ["reconstruct", "triangulate", "localize"],
+    ["reporting", "query_report"],
+    ["reconstruct", "triangulate", "localize", "map_add"],
     ["demo", "training"],
     ["cli", "__main__"],
 ]

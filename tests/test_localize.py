@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +216,34 @@ def test_other_options_are_refused_and_cut_lines_forgotten(
         localize(town_map[0], folder, output, run=CPU)
     journal.write_bytes(whole)
     assert (output / "poses.txt").read_bytes() == before
+
+
+def test_a_killed_run_goes_on(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    """Killed after its first query: what was done is not done again."""
+    queries, output = tmp_path / "queries", tmp_path / "out"
+    queries.mkdir()
+    for i in range(12):
+        shutil.copy(town_map[1][i % 2], queries / f"{i:02d}.jpg")
+    script = str(Path(sys.executable).with_name("sfm-features"))
+    command = [script, "localize", str(town_map[0]), str(queries)]
+    command += ["--output", str(output), "--device", "cpu"]
+    journal = output / "queries.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not (journal.is_file() and journal.read_bytes().count(b"\n") > 2):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    done = journal.read_bytes().count(b"\n") - 1
+    assert not (output / "poses.txt").exists()
+    assert not (output / "report.html").exists()
+    summary = localize(town_map[0], queries, output, run=CPU)
+    assert summary.localized == 12 and summary.reused == done >= 2
+    assert len(_read_poses(output / "poses.txt")) == 12
+    # The pictures need the matches of what was done before the kill, too.
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert page.count("beside <b>view") == 12
+    for line in (output / "poses.json", journal):
+        assert ('"matched"' in line.read_text()) == (line == journal)

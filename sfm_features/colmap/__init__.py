@@ -6,6 +6,7 @@ arrays and our types; no pycolmap object leaves the package.
 
 from __future__ import annotations
 
+from sfm_features.colmap.adding import add_images
 from sfm_features.colmap.cameras import (
     CameraOptions,
     CameraSharing,
@@ -19,6 +20,7 @@ from sfm_features.colmap.mapping import MapperName, MapperOptions, run_mapper
 from sfm_features.colmap.models import (
     covisible_counts,
     list_models,
+    make_posed_model,
     read_model,
     write_model,
     write_poses,
@@ -51,6 +53,7 @@ __all__ = [
     "RelativePose",
     "VerifiedPair",
     "VerifyOptions",
+    "add_images",
     "cancel_on_signals",
     "check_camera",
     "covisible_counts",
@@ -60,6 +63,7 @@ __all__ = [
     "gps_to_local_metres",
     "import_features_and_matches",
     "list_models",
+    "make_posed_model",
     "parse_params",
     "project_points",
     "read_exif_camera",
