@@ -60,7 +60,7 @@ def render_town(
     truth = _describe(views, settings)
     _check_settings(path, truth)
     try:
-        _write(path, truth.encode())
+        write_whole(path, truth.encode())
         missing = [v for v in views if not _is_done(output, v, depth)]
         if missing:
             _render_missing(build_town(seed, workers=workers), output, missing,
@@ -103,10 +103,10 @@ def _save(output: Path, view: View, picture: Rendering, depth: bool) -> None:
     bgr = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
     assert done
-    _write(Path(output) / "images" / view.name, data.tobytes())
+    write_whole(Path(output) / "images" / view.name, data.tobytes())
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it is there in full or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
