@@ -24,6 +24,8 @@ TAPS = ("block1", "block2", "block3", "block4", "up1", "up2", "logits")
 STRIDE = 16
 _SLOPE = 0.2
 _EPSILON = 1e-8
+_SURE_CELLS = 1.5
+"""A keypoint is as sure as the share of its map that lies this near to it."""
 
 
 @dataclass
@@ -139,6 +141,9 @@ class PaintBlock(nn.Module):
 class AutoLink(nn.Module):
     """Detector, learned links and painter: what is trained."""
 
+    first: Tensor
+    second: Tensor
+
     def __init__(
         self,
         keypoints: int = 16,
@@ -193,6 +198,20 @@ def locate(logits: Tensor) -> Tensor:
     x = (share.sum(2) * _middles(width, logits)).sum(2)
     y = (share.sum(3) * _middles(height, logits)).sum(2)
     return torch.stack([x, y], 2)
+
+
+def measure_sureness(logits: Tensor) -> Tensor:
+    """Return the share (B, K) of each map (B, K, h, w) that is around its keypoint."""
+    height, width = logits.shape[-2:]
+    share = logits.float().flatten(2).softmax(2).unflatten(2, (height, width))
+    at = locate(logits)
+    x = torch.arange(width, device=logits.device) - ((at[..., :1] + 1) * width - 1) / 2
+    y = (
+        torch.arange(height, device=logits.device)
+        - ((at[..., 1:] + 1) * height - 1) / 2
+    )
+    near = y[..., :, None] ** 2 + x[..., None, :] ** 2 <= _SURE_CELLS**2
+    return (share * near).sum((2, 3))
 
 
 def draw_links(

@@ -1,4 +1,4 @@
-"""A folder of photographs of the mannequin, with depth, masks and joints beside them."""
+"""A folder of photographs of the mannequin, with its depth, masks and joints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A jointed figure in textured clothes, photographed with its joints, depth and mask."""
+"""A jointed figure in textured clothes, with its joints, depth and mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from sfm_features.scenes.backdrops import (
     Backdrop,
     list_backdrop,
     paint_cloth,
-    paint_skins,
     to_u8,
 )
 from sfm_features.scenes.materials import Rng, make_noise, tint

@@ -25,7 +25,7 @@ _TINY = 1e-9
 
 @dataclass(frozen=True)
 class Skin:
-    """A picture (H, W, 3) wrapped around a thing, texels per metre, and where it begins.
+    """A picture (H, W, 3) around a thing, texels per metre, and where it begins.
 
     Beyond its rims the picture is mirrored.
     """
@@ -94,8 +94,6 @@ class _Rays:
 
     origin: F64
     directions: F32
-    x: F32
-    y: F32
 
 
 def render_solids(
@@ -143,13 +141,13 @@ def _cast(
 ) -> _Seen:
     x, y = make_rays(camera, samples)
     rows = pose.rotation.astype(np.float32)
-    x, y = x.astype(np.float32), y.astype(np.float32)
-    directions = x[..., None] * rows[0] + y[..., None] * rows[1] + rows[2]
-    rays = _Rays(pose.centre, directions, x, y)
+    right, down = (side.astype(np.float32)[..., None] for side in (x, y))
+    rays = _Rays(pose.centre, right * rows[0] + down * rows[1] + rows[2])
+    shape = rays.directions.shape[:2]
     seen = _Seen(
-        np.full(x.shape, np.inf, np.float32),
-        np.full(x.shape, -1, np.int16),
-        np.zeros((*x.shape, 3), np.float32),
+        np.full(shape, np.inf, np.float32),
+        np.full(shape, -1, np.int16),
+        np.zeros((*shape, 3), np.float32),
     )
     for thing in things:
         block = _bound(thing, camera, pose, samples)

@@ -31,7 +31,10 @@ class DkpWeights:
 
 
 def reconstruction_loss(
-    model: AutoLink, perceptual: Perceptual, weights: DkpWeights, rgb: Tensor,
+    model: AutoLink,
+    perceptual: Perceptual,
+    weights: DkpWeights,
+    rgb: Tensor,
     generator: torch.Generator,
 ) -> tuple[dict[str, Tensor], Detected, Tensor]:
     """Return the parts of AutoLink's loss, what was detected, and keypoints."""

@@ -1,1 +1,1 @@
-"""Keypoints of a kind of object from unlabelled pictures of it, with or without depth."""
+"""Keypoints of a kind of object from unlabelled pictures, with or without depth."""

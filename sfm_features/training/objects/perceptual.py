@@ -42,6 +42,8 @@ class Perceptual(nn.Module, ABC):
 class EvoPerceptual(Perceptual):
     """Features of our own network at 1/2, 1/4 and 1/8 of the size; it sees grey."""
 
+    grey: Tensor
+
     def __init__(self, path: Path | None = None) -> None:
         super().__init__()
         net, _ = load_weights(path or find_bundled("evo"), "evo")
@@ -55,7 +57,10 @@ class EvoPerceptual(Perceptual):
 
 
 class VggPerceptual(Perceptual):
-    """Features of VGG16 as AutoLink takes them, from a file of torchvision's weights."""
+    """Features of VGG16 as AutoLink takes them, by torchvision's weights in a file."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -105,9 +110,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: is damaged ({error}); fetch it again") from error
 
 
-def _fill(
-    conv: nn.Conv2d, tensors: dict[str, Tensor], name: str, path: Path
-) -> None:
+def _fill(conv: nn.Conv2d, tensors: dict[str, Tensor], name: str, path: Path) -> None:
     for part in ("weight", "bias"):
         found, wanted = tensors.get(f"{name}.{part}"), getattr(conv, part)
         if found is None or found.shape != wanted.shape:
