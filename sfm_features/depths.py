@@ -81,14 +81,15 @@ def fit_depth(
     if orientation > 4:
         upright = stored_wh[1], stored_wh[0]
     if _is_like((width, height), stored):
+        # Whatever the type of its pixels.
         turned = turn_upright(depth.values, orientation)  # type: ignore[arg-type]
         known = turn_upright(depth.known, orientation)  # type: ignore[arg-type]
         return DepthMap(np.asarray(turned), np.asarray(known))
     if _is_like((width, height), upright):
         return depth
     raise ImageError(
-        f"{path}: is {width} x {height}, its image {stored[0]} x {stored[1]}; a map may "
-        "be of another size, but must show the same section"
+        f"{path}: is {width} x {height}, its image {stored[0]} x {stored[1]}; maps "
+        "may be of another size, but must show the same section"
     )
 
 

@@ -163,6 +163,10 @@ class AutoLink(nn.Module):
         # Links begin weak; the data say which of them are worth drawing.
         self.link_logits = nn.Parameter(torch.randn(len(first)) / 10 - 4)
         self.shown_gain = nn.Parameter(torch.ones(()))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=_SLOPE)
+                nn.init.zeros_(module.bias)
 
     def forward(
         self, rgb: Tensor, generator: torch.Generator

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sfm_features.nets.autolink import AutoLink, KeypointNet, locate
-from sfm_features.training.averaging import copy_weights
+from sfm_features.training.averaging import copy_weights, hash_weights
 from sfm_features.training.checkpoints import (
     State,
     load_checkpoint,
@@ -47,15 +47,16 @@ _LOG_STEPS = 20
 _CLIP = 5.0
 _WEIGHT_DECAY = 1e-3
 _DRAWN = 8
-_SPEED_ONLY = ("checkpoint_steps", "depth", "vgg_weights")
+_FREE = ("checkpoint_steps", "depth", "teacher", "vgg_weights")
+"""Options that may change between a stop and going on: speed, and where files lie."""
 
 
 @dataclass(frozen=True)
 class ObjectOutcome:
     """The detectors as they came out (no teacher without depth), and the figures."""
 
-    student: AutoLink
-    teacher: AutoLink | None
+    student: KeypointNet
+    teacher: KeypointNet | None
     steps: int
     seconds: float
     log: RunLog
@@ -72,6 +73,7 @@ class ObjectTrainer:
         options: ObjectOptions,
         device: torch.device = torch.device("cpu"),
         seed: int = 0,
+        teacher: KeypointNet | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
         self.images, self.folder, self.options = images, folder, options
@@ -85,8 +87,8 @@ class ObjectTrainer:
             distillation=options.distillation,
             taps=tuple(options.taps),
         )
+        self.given, self.teacher = teacher, teacher
         self.state = State(config=self._describe())
-        self.teacher: AutoLink | None = None
         self.recent: list[dict[str, float]] = []
         self.last: dict[str, float] = {}
 
@@ -100,7 +102,9 @@ class ObjectTrainer:
         torch.set_flush_denormal(True)
         state = load_checkpoint(self.checkpoints, self.state.config)
         if state is None:
-            self.state.stage = TEACHER if self.distils else STUDENT
+            self.state.stage = STUDENT if self.given or not self.distils else TEACHER
+            if self.given:
+                self.state.stage_start = copy_weights(self.given)
         else:
             self.state = state
             logger.info("goes on at step %d, %.0f s", state.step, state.seconds)
@@ -120,16 +124,19 @@ class ObjectTrainer:
         given = {k: repr(v) for k, v in asdict(self.options).items()}
         content = hashlib.sha256("\n".join(self.images.names).encode())
         content.update(self.images.has_depth.numpy().tobytes())
-        return {k: v for k, v in given.items() if k not in _SPEED_ONLY} | {
+        return {k: v for k, v in given.items() if k not in _FREE} | {
             "vgg": repr(self.options.vgg_weights is not None),
             "seed": repr(self.seed),
+            "teacher": repr(
+                hash_weights(copy_weights(self.given)) if self.given else ""
+            ),
             "images": content.hexdigest()[:16],
         }
 
     def _count_steps(self, stage: int) -> int:
         """Return the step at which a stage ends."""
         teacher = self.options.teacher_steps or self.options.steps
-        before = teacher if self.distils else 0
+        before = teacher if self.distils and not self.given else 0
         return before if stage == TEACHER else before + self.options.steps
 
     def _begin(self) -> None:
@@ -139,9 +146,7 @@ class ObjectTrainer:
         self.optimizer = _make_optimizer(self.model, self.options)
         self.teacher = None
         if stage == STUDENT and self.distils:
-            self.teacher = make_model(self.options, self.seed, TEACHER)
-            self.teacher.load_state_dict(self.state.stage_start)
-            self.teacher.to(self.device).eval().requires_grad_(False)
+            self.teacher = self._restore_teacher().to(self.device)
         if self.state.net:
             self.model.load_state_dict(self.state.net)
             self.optimizer.load_state_dict(self.state.optimizer)
@@ -170,7 +175,7 @@ class ObjectTrainer:
     def _end(self) -> None:
         """Keep what this stage has trained, and go on to the next."""
         if self.state.stage == TEACHER:
-            self.state.stage_start = copy_weights(self.model)
+            self.state.stage_start = copy_weights(self.model.detector)
             self.state.net, self.state.optimizer = {}, {}
         self.state.stage += 1
         self._checkpoint(fresh=self.state.stage == STUDENT)
@@ -215,7 +220,7 @@ class ObjectTrainer:
             )
             if self.teacher is not None and self.model.training:
                 with torch.no_grad():
-                    known = self.teacher.detector(views.depth).taps
+                    known = self.teacher(views.depth).taps
                 parts["distillation"] = self.weights.distillation * distillation_loss(
                     found.taps, known, self.weights.taps, views.has_depth
                 )
@@ -265,17 +270,23 @@ class ObjectTrainer:
         save_checkpoint(self.checkpoints, self.state)
 
     def _finish(self) -> ObjectOutcome:
-        student = make_model(self.options, self.seed, STUDENT)
-        student.load_state_dict(self.state.net)
-        teacher = None
-        if self.distils:
-            teacher = make_model(self.options, self.seed, TEACHER)
-            teacher.load_state_dict(self.state.stage_start)
-            teacher.eval()
+        model = make_model(self.options, self.seed, STUDENT)
+        model.load_state_dict(self.state.net)
         return ObjectOutcome(
-            student.eval(), teacher, self.state.step, self.state.seconds, self.log,
-            self.last,
-        )  # fmt: skip
+            student=model.detector.eval(),
+            teacher=self._restore_teacher() if self.distils else None,
+            steps=self.state.step,
+            seconds=self.state.seconds,
+            log=self.log,
+            last=self.last,
+        )
+
+    def _restore_teacher(self) -> KeypointNet:
+        """Build the teacher from the weights that its training ended with."""
+        options = self.options
+        teacher = KeypointNet(options.keypoints, options.width, options.size_px)
+        teacher.load_state_dict(self.state.stage_start)
+        return teacher.eval().requires_grad_(False)
 
 
 def make_model(options: ObjectOptions, seed: int, stage: int) -> AutoLink:

@@ -25,6 +25,8 @@ class ObjectOptions:
     depth_kind: DepthKind = "auto"
     """Whether larger values are farther (distance: sensors, renderers) or nearer
     (nearness: MiDaS); auto goes by what most maps look like."""
+    teacher: Path | None = None
+    """Weights of a teacher that was trained before (teacher.safetensors)."""
     keypoints: int = 16
     """Keypoints of the object."""
     steps: int = 20_000
@@ -90,6 +92,8 @@ class ObjectOptions:
                 )
         if self.depth is not None and not self.taps:
             raise OptionError("--taps: name at least one, or leave --depth out")
+        if self.teacher is not None and self.depth is None:
+            raise OptionError("--teacher: sees depth maps; give them with --depth")
         if self.depth is not None and not self.depth.is_dir():
             raise InputError(f"{self.depth}: no such folder; check --depth")
 

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import torch
 
-from sfm_features.nets.autolink import ARCHITECTURE, save_keypoint_net
+from sfm_features.errors import OptionError
+from sfm_features.nets.autolink import (
+    ARCHITECTURE,
+    KeypointNet,
+    load_keypoint_net,
+    save_keypoint_net,
+)
 from sfm_features.nets.weights import Card
 from sfm_features.training.device import choose_device
 from sfm_features.training.objects.data import ObjectImages, load_images, make_views
@@ -39,13 +45,15 @@ def train_object(
     require_matplotlib()
     device = choose_device(run.device)
     loaded = load_images(images, options.depth, options.size_px, options.depth_kind)
-    outcome = ObjectTrainer(loaded, output, options, device, run.seed).run()
+    teacher = _read_teacher(options)
+    outcome = ObjectTrainer(
+        loaded, output, options, device, run.seed, teacher=teacher
+    ).run()
     card = _describe(loaded, options, run, outcome)
     path = output / "weights.safetensors"
-    save_keypoint_net(outcome.student.detector, path, card)
+    save_keypoint_net(outcome.student, path, card)
     if outcome.teacher is not None:
-        teacher = output / "teacher.safetensors"
-        save_keypoint_net(outcome.teacher.detector, teacher, card)
+        save_keypoint_net(outcome.teacher, output / "teacher.safetensors", card)
     return ObjectSummary(
         weights=path,
         steps=outcome.steps,
@@ -58,6 +66,20 @@ def train_object(
     )
 
 
+def _read_teacher(options: ObjectOptions) -> KeypointNet | None:
+    """Read the teacher that was trained before, if one is given."""
+    if options.teacher is None:
+        return None
+    net, _ = load_keypoint_net(options.teacher)
+    for name, value in net.config.items():
+        if value != getattr(options, name):
+            raise OptionError(
+                f"{options.teacher}: was trained with {name} {value}, asked for "
+                f"{getattr(options, name)}; give --{name.replace('_', '-')} {value}"
+            )
+    return net
+
+
 def _describe(
     images: ObjectImages,
     options: ObjectOptions,
@@ -65,7 +87,7 @@ def _describe(
     outcome: ObjectOutcome,
 ) -> Card:
     recipe = asdict(options)
-    for folder in ("depth", "vgg_weights"):  # where these lie is nobody's business
+    for folder in ("depth", "teacher", "vgg_weights"):  # not where on a disk they are
         recipe[folder] = recipe[folder] is not None
     return Card(
         architecture=ARCHITECTURE,
@@ -86,7 +108,7 @@ def _doubt_keypoints(
 ) -> list[str]:
     """Say it when there are more keypoints than the object has places for."""
     views = make_views(images, torch.tensor(images.hold_back(seed)))
-    extra = count_coinciding(outcome.student.detector, views.rgb)
+    extra = count_coinciding(outcome.student, views.rgb)
     if not extra:
         return []
     return [
