@@ -166,7 +166,8 @@ class AutoLink(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=_SLOPE)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(
         self, rgb: Tensor, generator: torch.Generator

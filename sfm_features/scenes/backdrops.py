@@ -34,23 +34,29 @@ _THINGS = (5, 11)
 
 
 def list_backdrop(
-    rng: Rng, backdrop: Backdrop, distance: float = 2.2
+    rng: Rng,
+    backdrop: Backdrop,
+    distance: float = 2.2,
+    detail: float = 1.0,
+    spread: float = 1.0,
 ) -> list[Box | Capsule]:
     """Build floor (z = 0), back wall at y = `distance`, and what stands before it.
 
-    The camera is meant to look along y. Nothing comes nearer than y = 0.55 * distance.
+    The camera is meant to look along y; nothing comes nearer than y = 0.55 * distance.
+    With more `detail` bricks and boards are smaller, for larger pictures; with less
+    `spread` things stand closer together.
     """
     if backdrop == "plain":
         colours = rng.uniform(70, 220, (2, 3))
         wall, floor = (Skin(_paint_plain(c)) for c in colours)
         return _build_shell(wall, floor, distance)
     skins = paint_skins()
-    wall, floor = (_pick(rng, skins) for _ in range(2))
+    wall, floor = (_pick(rng, skins, detail) for _ in range(2))
     things = _build_shell(wall, floor, distance)
     for _ in range(int(rng.integers(*_THINGS))):
-        things.append(_place_thing(rng, skins, distance))
+        things.append(_place_thing(rng, skins, distance, detail, spread))
     for _ in range(int(rng.integers(1, 4))):
-        things.append(_hang_picture(rng, distance))
+        things.append(_hang_picture(rng, distance, detail, spread))
     return things
 
 
@@ -110,11 +116,11 @@ def _vary(rng: Rng, colour: Colour) -> Colour:
     return red, green, blue
 
 
-def _pick(rng: Rng, skins: Sequence[U8]) -> Skin:
+def _pick(rng: Rng, skins: Sequence[U8], detail: float) -> Skin:
     """Take a skin at a random place, and at a size that a thing may have it."""
     x, y = rng.uniform(0, 4, 2).tolist()
     picture = skins[int(rng.integers(len(skins)))]
-    return Skin(picture, float(rng.uniform(50, 110)), (x, y))
+    return Skin(picture, detail * float(rng.uniform(50, 110)), (x, y))
 
 
 def _build_shell(wall: Skin, floor: Skin, distance: float) -> list[Box | Capsule]:
@@ -126,11 +132,13 @@ def _build_shell(wall: Skin, floor: Skin, distance: float) -> list[Box | Capsule
     ]
 
 
-def _place_thing(rng: Rng, skins: Sequence[U8], distance: float) -> Box | Capsule:
+def _place_thing(
+    rng: Rng, skins: Sequence[U8], distance: float, detail: float, spread: float
+) -> Box | Capsule:
     """Stand furniture on the floor: boxes, poles and balls."""
-    x = float(rng.uniform(-2.4, 2.4))
+    x = spread * float(rng.uniform(-2.4, 2.4))
     y = float(rng.uniform(0.7, 0.95)) * distance
-    skin = _pick(rng, skins)
+    skin = _pick(rng, skins, detail)
     kind = int(rng.integers(3))
     if kind == 0:
         half = rng.uniform(0.1, 0.32, 3) * (1, 0.45, float(rng.uniform(0.6, 3)))
@@ -145,12 +153,14 @@ def _place_thing(rng: Rng, skins: Sequence[U8], distance: float) -> Box | Capsul
     return Capsule(spot, spot, 1.8 * radius, skin)
 
 
-def _hang_picture(rng: Rng, distance: float) -> Box:
+def _hang_picture(rng: Rng, distance: float, detail: float, spread: float) -> Box:
     width, height = rng.uniform(0.3, 0.7, 2).tolist()
-    picture = to_u8(paint_poster(rng, (96, 128)))
-    spot = np.array([rng.uniform(-1.8, 1.8), distance - 0.02, rng.uniform(0.7, 2.0)])
+    size = (round(96 * detail), round(128 * detail))
+    picture = to_u8(paint_poster(rng, size))
+    x, z = spread * rng.uniform(-1.8, 1.8), rng.uniform(0.7, 2.0)
+    spot = np.array([x, distance - 0.02, z])
     half = np.array([width / 2, 0.03, height / 2])
-    return Box(spot, np.eye(3), half, Skin(picture, 128 / height))
+    return Box(spot, np.eye(3), half, Skin(picture, size[1] / height))
 
 
 def _turn(radians: float) -> F64:

@@ -18,6 +18,7 @@ from sfm_features.scenes.solids import (
     Box,
     Capsule,
     Light,
+    Shot,
     Skin,
     add_noise,
     aim_camera,
@@ -75,7 +76,7 @@ def render_figure(
     target = centre + rng.normal(0, 0.12, 3)
     camera, pose = aim_camera((size, size), 1.45 * size, stand, target)
     things = [*list_backdrop(rng, backdrop), *_build_figure(joints, clothes)]
-    picture = render_solids(things, camera, pose, _light(rng))
+    picture = render_solids(things, Shot(camera, pose, _light(rng)))
     seen = joints @ pose.rotation.T + pose.translation
     return Figure(
         add_noise(picture.rgb, rng),

@@ -37,13 +37,17 @@ class Skin:
 
 @dataclass(frozen=True)
 class Capsule:
-    """All points within `radius` of the line from `start` to `end`, in metres."""
+    """All points within `radius` of the line from `start` to `end`, in metres.
+
+    `front` is the side of it that has the seam of its skin.
+    """
 
     start: F64
     end: F64
     radius: float
     skin: Skin
     tag: int = 0
+    front: tuple[float, float, float] = (0.0, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,10 @@ class _Seen:
     tags: NDArray[np.int16]
     colours: F32
 
+    def copy(self) -> _Seen:
+        """Return buffers to draw into, with the same content."""
+        return _Seen(self.depth.copy(), self.tags.copy(), self.colours.copy())
+
 
 @dataclass(frozen=True)
 class _Rays:
@@ -96,16 +104,39 @@ class _Rays:
     directions: F32
 
 
+@dataclass(frozen=True)
+class Shot:
+    """A camera, its place, the light, and how many rays a pixel has along each side."""
+
+    camera: Camera
+    cam_from_world: Pose
+    light: Light
+    samples: int = 2
+
+
+@dataclass(frozen=True)
+class Still:
+    """What stands still before a camera, so that it need not be drawn for each view."""
+
+    fine: _Seen
+    exact: _Seen
+
+
+def draw_still(things: Sequence[Capsule | Box], shot: Shot) -> Still:
+    """Draw things that other ones will be drawn before."""
+    fine = _cast(things, shot, shot.samples, lit=True)
+    return Still(fine, _cast(things, shot, 1, lit=False))
+
+
 def render_solids(
-    things: Sequence[Capsule | Box],
-    camera: Camera,
-    cam_from_world: Pose,
-    light: Light,
-    samples: int = 2,
+    things: Sequence[Capsule | Box], shot: Shot, still: Still | None = None
 ) -> Picture:
-    """Render things; colours are averaged over `samples` squared rays a pixel."""
-    fine = _cast(things, camera, cam_from_world, light, samples)
-    exact = _cast(things, camera, cam_from_world, None, 1)
+    """Render things; colours are averaged over the rays of a pixel."""
+    camera = shot.camera
+    fine = _cast(
+        things, shot, shot.samples, lit=True, behind=still.fine if still else None
+    )
+    exact = _cast(things, shot, 1, lit=False, behind=still.exact if still else None)
     size = (camera.width, camera.height)
     colours = cv2.resize(fine.colours, size, interpolation=cv2.INTER_AREA)
     cover = cv2.resize(
@@ -134,25 +165,30 @@ def aim_camera(
 
 def _cast(
     things: Sequence[Capsule | Box],
-    camera: Camera,
-    pose: Pose,
-    light: Light | None,
+    shot: Shot,
     samples: int,
+    lit: bool,
+    behind: _Seen | None = None,
 ) -> _Seen:
+    camera, pose = shot.camera, shot.cam_from_world
     x, y = make_rays(camera, samples)
     rows = pose.rotation.astype(np.float32)
     right, down = (side.astype(np.float32)[..., None] for side in (x, y))
     rays = _Rays(pose.centre, right * rows[0] + down * rows[1] + rows[2])
     shape = rays.directions.shape[:2]
-    seen = _Seen(
-        np.full(shape, np.inf, np.float32),
-        np.full(shape, -1, np.int16),
-        np.zeros((*shape, 3), np.float32),
+    seen = (
+        behind.copy()
+        if behind is not None
+        else _Seen(
+            np.full(shape, np.inf, np.float32),
+            np.full(shape, -1, np.int16),
+            np.zeros((*shape, 3), np.float32),
+        )
     )
     for thing in things:
         block = _bound(thing, camera, pose, samples)
         if block is not None:
-            _draw(thing, rays, block, light, seen)
+            _draw(thing, rays, block, shot.light if lit else None, seen)
     return seen
 
 
@@ -261,16 +297,17 @@ def _wrap_capsule(thing: Capsule, points: F64) -> tuple[F64, F64, F64]:
     """Return metres around and along a capsule (K,), and normals (K, 3)."""
     axis = thing.end - thing.start
     length = float(np.linalg.norm(axis))
-    unit = axis / length if length > _TINY else np.array([1.0, 0, 0])
+    unit = axis / length if length > _TINY else np.array([0.0, 0, 1])
     height = (points - thing.start) @ unit
     middle = thing.start + np.clip(height, 0, length)[:, None] * unit
     normals = (points - middle) / thing.radius
-    aside = np.array([0.0, 0, 1]) if abs(unit[2]) < 0.9 else np.array([0.0, 1, 0])
-    right = np.cross(unit, aside)
+    right = np.cross(unit, thing.front)
+    if np.linalg.norm(right) < 0.1:
+        right = np.cross(unit, (0.0, 0.0, 1.0))
     right /= np.linalg.norm(right)
     ahead = np.cross(right, unit)
-    around = np.arctan2(normals @ right, normals @ ahead) * thing.radius
-    return around, height, normals
+    around = np.arctan2(-normals @ right, -normals @ ahead) + np.pi
+    return around * thing.radius, height + thing.radius, normals
 
 
 def _wrap_box(thing: Box, points: F64) -> tuple[F64, F64, F64]:
@@ -280,8 +317,8 @@ def _wrap_box(thing: Box, points: F64) -> tuple[F64, F64, F64]:
     rows = np.arange(len(own))
     sign = np.sign(own[rows, face])
     normals = sign[:, None] * thing.axes[face]
-    # Each face shows another part of the picture.
-    shift = (2 * face + (sign > 0)) * 1.7
+    # The faces lie side by side on the picture, so that no two look alike.
+    shift = (2 * face + (sign > 0)) * 2 * thing.half.max()
     u = own[rows, (face + 1) % 3] + thing.half[(face + 1) % 3] + shift
     v = own[rows, (face + 2) % 3] + thing.half[(face + 2) % 3]
     return u, v, normals

@@ -57,8 +57,8 @@ def render_town(
     settings = {"format": FORMAT, "count": count, "lighting": lighting, "seed": seed}
     settings["size"] = list(size)
     path = Path(output) / "truth.json"
-    truth = _describe(views, settings)
-    _check_settings(path, truth)
+    truth = describe_views(views, settings)
+    check_settings(path, truth)
     try:
         write_whole(path, truth.encode())
         missing = [v for v in views if not _is_done(output, v, depth)]
@@ -123,7 +123,7 @@ def _depth_path(output: Path, view: View) -> Path:
     return Path(output) / "depth" / f"{view.name}.npy"
 
 
-def _check_settings(path: Path, wanted: str) -> None:
+def check_settings(path: Path, wanted: str) -> None:
     """Refuse a folder that was rendered otherwise: its images would stay."""
     if not path.exists():
         return
@@ -141,7 +141,7 @@ def _check_settings(path: Path, wanted: str) -> None:
         )
 
 
-def _describe(views: list[View], settings: Mapping[str, Any]) -> str:
+def describe_views(views: list[View], settings: Mapping[str, Any]) -> str:
     centres = np.array([v.cam_from_world.centre for v in views])
     apart = np.linalg.norm(centres[:, None] - centres[None], axis=2)
     images = {
