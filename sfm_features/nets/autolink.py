@@ -99,9 +99,9 @@ class Painter(nn.Module):
     of the time of training goes here, and what it paints with is not kept.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 32, levels: int = 4) -> None:
         super().__init__()
-        widths = [width, 2 * width, 4 * width, 8 * width, 8 * width]
+        widths = [width * min(2**level, 8) for level in range(levels + 1)]
         self.stem = nn.Conv2d(4, width, 3, padding=1)
         self.downs = nn.ModuleList(
             PaintBlock(a, b, 0.5) for a, b in zip(widths, widths[1:], strict=False)
@@ -152,11 +152,12 @@ class AutoLink(nn.Module):
         thickness: float = 1e-3,
         hidden_share: float = 0.8,
         cells: int = 16,
+        levels: int = 4,
     ) -> None:
         super().__init__()
         self.thickness, self.hidden_share, self.cells = thickness, hidden_share, cells
         self.detector = KeypointNet(keypoints, width, size_px)
-        self.painter = Painter(width)
+        self.painter = Painter(width, levels)
         first, second = torch.triu_indices(keypoints, keypoints, 1)
         self.register_buffer("first", first, persistent=False)
         self.register_buffer("second", second, persistent=False)

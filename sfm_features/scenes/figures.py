@@ -62,7 +62,11 @@ def render_figures(
     path = folder / "joints.json"
     known = _read_joints(path, settings)
     names = [f"{i:05d}.png" for i in range(count)]
-    missing = [i for i, n in enumerate(names) if n not in known]
+    missing = [
+        i
+        for i, name in enumerate(names)
+        if name not in known or not (folder / "images" / name).exists()
+    ]
     try:
         for i in tqdm(missing, "rendering", unit="figure", disable=not missing):
             figure = render_figure(seed, i, backdrop, size)
