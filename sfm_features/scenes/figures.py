@@ -56,12 +56,16 @@ def render_figures(
     backdrop: Backdrop = "busy",
     seed: int = 0,
     size: int = 128,
+    first: int = 0,
 ) -> Figures:
-    """Render `count` photographs; what is there is kept, so a stopped run goes on."""
+    """Render `count` photographs from the `first` on; what is there is kept.
+
+    The same people in the same clothes: other numbers have other poses and rooms.
+    """
     settings = {"format": FORMAT, "backdrop": backdrop, "seed": seed, "size": size}
     path = folder / "joints.json"
     known = _read_joints(path, settings)
-    names = [f"{i:05d}.png" for i in range(count)]
+    names = [f"{first + i:05d}.png" for i in range(count)]
     missing = [
         i
         for i, name in enumerate(names)
@@ -69,7 +73,7 @@ def render_figures(
     ]
     try:
         for i in tqdm(missing, "rendering", unit="figure", disable=not missing):
-            figure = render_figure(seed, i, backdrop, size)
+            figure = render_figure(seed, first + i, backdrop, size)
             _save(folder, names[i], figure)
             known[names[i]] = figure.joints.tolist()
             if i % 200 == 199 or i == missing[-1]:

@@ -63,7 +63,10 @@ def test_what_stands_still_is_drawn_once() -> None:
     ball = Capsule(np.zeros(3), np.zeros(3), 0.5, GREY, 1)
     still = draw_still([wall], shot)
     for _ in range(2):  # drawing before it leaves it as it is
-        apart, together = render_solids([ball], shot, still), render_solids([wall, ball], shot)
+        apart, together = (
+            render_solids([ball], shot, still),
+            render_solids([wall, ball], shot),
+        )
         np.testing.assert_array_equal(apart.rgb, together.rgb)
         np.testing.assert_array_equal(apart.depth, together.depth)
 
@@ -137,7 +140,9 @@ def test_the_turntable_turns_and_the_room_does_not() -> None:
     assert (second.tags[v, u] > 0).mean() > 0.98
     here = first.rgb[xy[known, 1].astype(int), xy[known, 0].astype(int)].astype(int)
     same = np.abs(here - second.rgb[v, u]).mean()
-    stays = np.abs(here - second.rgb[xy[known, 1].astype(int), xy[known, 0].astype(int)])
+    stays = np.abs(
+        here - second.rgb[xy[known, 1].astype(int), xy[known, 0].astype(int)]
+    )
     assert same < 0.6 * stays.mean()
 
 

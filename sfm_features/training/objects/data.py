@@ -75,14 +75,18 @@ class Views:
 
 
 def load_images(
-    images: Path, depths: Path | None, size_px: int, kind: DepthKind = "auto"
+    images: Path,
+    depths: Path | None,
+    size_px: int,
+    kind: DepthKind = "auto",
+    image_list: Path | None = None,
 ) -> ObjectImages:
     """Decode images and their depth maps; what cannot be used is left out, named."""
     skipped: dict[str, str] = {}
     names: list[str] = []
     pictures: list[U8] = []
     found: dict[int, tuple[str, DepthMap]] = {}
-    for name in tqdm(list_images(images), "images", unit="image"):
+    for name in tqdm(list_images(images, image_list), "images", unit="image"):
         try:
             decoded = decode(images / name)
             pictures.append(shape_image(decoded, size_px))

@@ -47,7 +47,7 @@ _LOG_STEPS = 20
 _CLIP = 5.0
 _WEIGHT_DECAY = 1e-3
 _DRAWN = 8
-_FREE = ("checkpoint_steps", "depth", "teacher", "vgg_weights")
+_FREE = ("checkpoint_steps", "depth", "image_list", "teacher", "vgg_weights")
 """Options that may change between a stop and going on: speed, and where files lie."""
 
 
@@ -295,7 +295,7 @@ def make_model(options: ObjectOptions, seed: int, stage: int) -> AutoLink:
         torch.manual_seed(2 * seed + stage)
         return AutoLink(
             options.keypoints, options.width, options.size_px, options.thickness,
-            options.hidden_share,
+            options.hidden_share, levels=options.painter_levels,
         )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ class ObjectOptions:
     depth: Path | None = None
     """Folder of depth maps, named as the images: PNG (8 or 16 bit) or npy. They are
     needed for training only, and some may be missing."""
+    image_list: Path | None = None
+    """Text file of the images to use, one name a line; without it all are."""
     depth_kind: DepthKind = "auto"
     """Whether larger values are farther (distance: sensors, renderers) or nearer
     (nearness: MiDaS); auto goes by what most maps look like."""
@@ -45,6 +47,9 @@ class ObjectOptions:
     """Learning rate of the links' logits."""
     thickness: float = 1e-3
     """How thick links are drawn, as exp(-d^2 / thickness); the image spans 2."""
+    levels: int = 0
+    """How often the painter halves an image; 0 = down to 8 px. The fewer, the less far
+    from a link it can paint what the link stands for."""
     hidden_share: float = 0.8
     """Share of the image that has to be painted from the links."""
     taps: tuple[Tap, ...] = ("up2",)
@@ -76,6 +81,8 @@ class ObjectOptions:
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise OptionError(f"--{flag} {getattr(self, name)}: must be at least 1")
+        if not 0 <= self.levels <= 4:
+            raise OptionError(f"--levels {self.levels}: must be from 0 to 4")
         if self.batch < 2:
             raise OptionError(f"--batch {self.batch}: must be at least 2")
         for name in ("learning_rate", "link_rate", "thickness"):
@@ -96,6 +103,11 @@ class ObjectOptions:
             raise OptionError("--teacher: sees depth maps; give them with --depth")
         if self.depth is not None and not self.depth.is_dir():
             raise InputError(f"{self.depth}: no such folder; check --depth")
+
+    @property
+    def painter_levels(self) -> int:
+        """How often the painter halves an image."""
+        return self.levels or max(1, self.size_px.bit_length() - 4)
 
     def _check_keypoints(self) -> None:
         if not 2 <= self.keypoints <= _MOST_KEYPOINTS:

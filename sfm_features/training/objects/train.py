@@ -44,7 +44,9 @@ def train_object(
     options.check()
     require_matplotlib()
     device = choose_device(run.device)
-    loaded = load_images(images, options.depth, options.size_px, options.depth_kind)
+    loaded = load_images(
+        images, options.depth, options.size_px, options.depth_kind, options.image_list
+    )
     teacher = _read_teacher(options)
     outcome = ObjectTrainer(
         loaded, output, options, device, run.seed, teacher=teacher
@@ -87,7 +89,12 @@ def _describe(
     outcome: ObjectOutcome,
 ) -> Card:
     recipe = asdict(options)
-    for folder in ("depth", "teacher", "vgg_weights"):  # not where on a disk they are
+    for folder in (
+        "depth",
+        "image_list",
+        "teacher",
+        "vgg_weights",
+    ):  # not where on a disk they are
         recipe[folder] = recipe[folder] is not None
     return Card(
         architecture=ARCHITECTURE,
