@@ -4,8 +4,8 @@ $ python -m pipelines.object_datasets human36m DIR --list h36m.txt
 $ sfm-features train-object DIR --image-list h36m.txt --output run
 $ python -m pipelines.object_datasets human36m DIR --weights run/weights.safetensors
 
-The data sets have to be fetched from their owners. --list writes the names of the images
-that the protocol trains on.
+The data sets have to be fetched from their owners. --list writes the names of the
+images that the protocol trains on.
 """
 
 from __future__ import annotations

@@ -143,8 +143,11 @@ def test_maps_are_found_by_the_name_of_their_image(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for name in ("a/one.png", "two.jpg.npy", "three.tif"):
         (tmp_path / name).touch()
-    for image, depth in (
-        ("a/one.jpg", "a/one.png"), ("two.jpg", "two.jpg.npy"), ("three.png", "three.tif")
-    ):  # fmt: skip
+    pairs = {
+        "a/one.jpg": "a/one.png",
+        "two.jpg": "two.jpg.npy",
+        "three.png": "three.tif",
+    }
+    for image, depth in pairs.items():
         assert find_depth(tmp_path, image) == tmp_path / depth
     assert find_depth(tmp_path, "one.jpg") is None

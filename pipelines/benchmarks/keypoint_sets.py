@@ -200,7 +200,8 @@ def _shape(path: Path, joints: F64) -> F64:
         raise InputError(
             f"{path}: has {joints.shape} numbers; {_HUMAN_JOINTS} joints are expected"
         )
-    return joints.reshape(_HUMAN_JOINTS, 2)
+    across = joints.ndim == 2 and joints.shape[0] == 2
+    return (joints.T if across else joints).reshape(_HUMAN_JOINTS, 2)
 
 
 def _check_folder(folder: Path, name: str) -> None:
