@@ -18,7 +18,8 @@ import torch
 
 from pipelines.benchmarks.results import Cell, Check, Result, Row
 from sfm_features.images import decode, read_mask
-from sfm_features.nets.autolink import TAPS, KeypointNet, load_keypoint_net, locate
+from sfm_features.nets.autolink import TAPS, KeypointNet, load_keypoint_net
+from sfm_features.nets.links import locate
 from sfm_features.objects import draw_keypoints
 from sfm_features.regression import Sample, share_on_background, swapped_error
 from sfm_features.scenes.backdrops import Backdrop

@@ -13,17 +13,15 @@ from sfm_features.scenes.backdrops import (
     paint_cloth,
     to_u8,
 )
-from sfm_features.scenes.materials import Rng, make_noise, tint
-from sfm_features.scenes.solids import (
-    Box,
-    Capsule,
+from sfm_features.scenes.capture import (
     Light,
     Shot,
-    Skin,
     add_noise,
     aim_camera,
     render_solids,
 )
+from sfm_features.scenes.materials import Rng, make_noise, tint
+from sfm_features.scenes.solids import Box, Capsule, Skin
 from sfm_features.types import F32, F64, U8, Bool
 
 JOINTS = (

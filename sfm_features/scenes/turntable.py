@@ -19,22 +19,20 @@ from tqdm import tqdm
 from sfm_features.errors import OptionError, OutputError
 from sfm_features.geometry import compose
 from sfm_features.scenes.backdrops import list_backdrop, paint_cloth, to_u8
-from sfm_features.scenes.figures import encode_png
-from sfm_features.scenes.materials import Rng, paint_brick, paint_cells
-from sfm_features.scenes.signs import paint_poster
-from sfm_features.scenes.solids import (
-    Box,
-    Capsule,
+from sfm_features.scenes.capture import (
     Light,
     Picture,
     Shot,
-    Skin,
     Still,
     add_noise,
     aim_camera,
     draw_still,
     render_solids,
 )
+from sfm_features.scenes.figures import encode_png
+from sfm_features.scenes.materials import Rng, paint_brick, paint_cells
+from sfm_features.scenes.signs import paint_poster
+from sfm_features.scenes.solids import Box, Capsule, Skin
 from sfm_features.scenes.truth import check_settings, describe_views, write_whole
 from sfm_features.scenes.views import View
 from sfm_features.types import F32, F64, Pose

@@ -14,12 +14,10 @@ from sfm_features.nets.autolink import (
     TAPS,
     AutoLink,
     KeypointNet,
-    draw_links,
     load_keypoint_net,
-    locate,
-    measure_sureness,
     save_keypoint_net,
 )
+from sfm_features.nets.links import draw_links, locate, measure_sureness
 from sfm_features.nets.weights import Card
 
 SIZE, THICKNESS = 24, 0.01

@@ -11,18 +11,16 @@ import pytest
 from sfm_features.errors import StaleStore
 from sfm_features.geometry import project
 from sfm_features.scenes import correspond, read_truth
-from sfm_features.scenes.figures import render_figures
-from sfm_features.scenes.mannequin import JOINTS, MIRRORED, render_figure
-from sfm_features.scenes.solids import (
-    Box,
-    Capsule,
+from sfm_features.scenes.capture import (
     Light,
     Shot,
-    Skin,
     aim_camera,
     draw_still,
     render_solids,
 )
+from sfm_features.scenes.figures import render_figures
+from sfm_features.scenes.mannequin import JOINTS, MIRRORED, render_figure
+from sfm_features.scenes.solids import Box, Capsule, Skin
 from sfm_features.scenes.turntable import build_turntable, render_turntable
 from sfm_features.scenes.views import View
 

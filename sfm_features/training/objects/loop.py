@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sfm_features.nets.autolink import AutoLink, KeypointNet, locate
+from sfm_features.nets.autolink import KeypointNet
 from sfm_features.training.averaging import copy_weights, hash_weights
 from sfm_features.training.checkpoints import (
     State,
@@ -32,6 +32,11 @@ from sfm_features.training.dkp import (
     reconstruction_loss,
 )
 from sfm_features.training.objects.data import ObjectImages, Views, make_views
+from sfm_features.training.objects.models import (
+    make_model,
+    make_optimizer,
+    schedule_rate,
+)
 from sfm_features.training.objects.options import ObjectOptions
 from sfm_features.training.objects.perceptual import make_perceptual
 from sfm_features.training.objects.pictures import draw_losses, draw_skeletons
@@ -41,11 +46,8 @@ logger = logging.getLogger(__name__)
 
 TEACHER, STUDENT = 0, 1
 STAGES = ("teacher", "student")
-_WARM_UP_STEPS = 50
-_LAST_RATE = 0.05
 _LOG_STEPS = 20
 _CLIP = 5.0
-_WEIGHT_DECAY = 1e-3
 _DRAWN = 8
 _FREE = ("checkpoint_steps", "depth", "image_list", "teacher", "vgg_weights")
 """Options that may change between a stop and going on: speed, and where files lie."""
@@ -143,7 +145,7 @@ class ObjectTrainer:
         """Build what this stage trains; fill it from the checkpoint."""
         stage = self.state.stage
         self.model = make_model(self.options, self.seed, stage).to(self.device)
-        self.optimizer = _make_optimizer(self.model, self.options)
+        self.optimizer = make_optimizer(self.model, self.options)
         self.teacher = None
         if stage == STUDENT and self.distils:
             self.teacher = self._restore_teacher().to(self.device)
@@ -194,7 +196,7 @@ class ObjectTrainer:
 
     def _step(self, views: Views, progress: float) -> dict[str, float]:
         """Update the weights once."""
-        rate = _schedule(progress, self.state.step - self.first)
+        rate = schedule_rate(progress, self.state.step - self.first)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["highest"]
         generator = torch.Generator().manual_seed(
@@ -287,44 +289,6 @@ class ObjectTrainer:
         teacher = KeypointNet(options.keypoints, options.width, options.size_px)
         teacher.load_state_dict(self.state.stage_start)
         return teacher.eval().requires_grad_(False)
-
-
-def make_model(options: ObjectOptions, seed: int, stage: int) -> AutoLink:
-    """Build a network with the random weights of a seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2 * seed + stage)
-        return AutoLink(
-            options.keypoints, options.width, options.size_px, options.thickness,
-            options.hidden_share, levels=options.painter_levels,
-        )  # fmt: skip
-
-
-@torch.no_grad()
-def count_coinciding(detector: KeypointNet, rgb: Tensor, near: float = 0.04) -> int:
-    """Count keypoints that lie on an earlier one, in the median of images."""
-    xy = locate(detector(rgb).logits)
-    apart = torch.cdist(xy, xy).median(0).values
-    return int((apart < near).tril(-1).any(1).sum())
-
-
-def _make_optimizer(model: AutoLink, options: ObjectOptions) -> torch.optim.Optimizer:
-    links = [model.link_logits]
-    others = [p for p in model.parameters() if p is not model.link_logits]
-    groups = [
-        {"params": others, "weight_decay": _WEIGHT_DECAY,
-         "lr": options.learning_rate, "highest": options.learning_rate},
-        {"params": links, "weight_decay": 0.0,
-         "lr": options.link_rate, "highest": options.link_rate},
-    ]  # fmt: skip
-    return torch.optim.AdamW(groups)
-
-
-def _schedule(progress: float, step: int) -> float:
-    """Return the share of the learning rate: up, then along a cosine down."""
-    along = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    return min(1.0, (step + 1) / _WARM_UP_STEPS) * (
-        _LAST_RATE + (1 - _LAST_RATE) * along
-    )
 
 
 @contextmanager

@@ -19,11 +19,8 @@ from sfm_features.nets.autolink import (
 from sfm_features.nets.weights import Card
 from sfm_features.training.device import choose_device
 from sfm_features.training.objects.data import ObjectImages, load_images, make_views
-from sfm_features.training.objects.loop import (
-    ObjectOutcome,
-    ObjectTrainer,
-    count_coinciding,
-)
+from sfm_features.training.objects.loop import ObjectOutcome, ObjectTrainer
+from sfm_features.training.objects.models import count_coinciding
 from sfm_features.training.objects.options import ObjectOptions, ObjectSummary
 from sfm_features.training.runlog import require_matplotlib
 from sfm_features.types import RunOptions

@@ -20,7 +20,8 @@ from sfm_features.scenes.figures import Figures, render_figures
 from sfm_features.training.checkpoints import Diverged
 from sfm_features.training.dkp import distillation_loss
 from sfm_features.training.objects.data import ObjectImages, load_images, make_views
-from sfm_features.training.objects.loop import ObjectTrainer, count_coinciding
+from sfm_features.training.objects.loop import ObjectTrainer
+from sfm_features.training.objects.models import count_coinciding
 from sfm_features.training.objects.options import ObjectOptions
 from sfm_features.training.objects.perceptual import make_perceptual
 from sfm_features.training.objects.train import train_object
