@@ -19,6 +19,7 @@ from sfm_features.images import decode, list_images, turn_back, turn_upright
 from sfm_features.journal import explain_os_errors, replace_text
 from sfm_features.nets.autolink import load_keypoint_net
 from sfm_features.nets.links import locate, measure_sureness
+from sfm_features.registry import choose_device
 from sfm_features.types import F32, F64, I64, U8, RunOptions, undo_resize
 
 logger = logging.getLogger(__name__)
@@ -40,10 +41,7 @@ class ObjectDetector:
 
     def __init__(self, weights: Path, device: str = "auto") -> None:
         self.net, self.card = load_keypoint_net(weights)
-        there = torch.cuda.is_available()
-        self.device = (
-            "cuda" if device == "cuda" or (device == "auto" and there) else "cpu"
-        )
+        self.device = choose_device(device)
         self.net.to(self.device)
 
     @torch.no_grad()
@@ -84,17 +82,19 @@ def detect_object(
     found = {name: found[name] for name in names if name in found}
     skipped: dict[str, str] = {}
     missing = [name for name in names if name not in found]
-    for k, name in enumerate(tqdm(missing, "objects", unit="image")):
-        try:
-            found[name] = _detect_file(detector, images / name, output, name, pictures)
-        except ImageError as error:
-            if run.strict:
-                raise
-            skipped[name] = str(error)
-            logger.warning("skipped %s: %s", name, error)
-        if k % _SAVED_EVERY == _SAVED_EVERY - 1:
-            _write_found(path, detector, found, skipped)
-    _write_found(path, detector, found, skipped)
+    try:
+        for k, name in enumerate(tqdm(missing, "objects", unit="image")):
+            try:
+                found[name] = _detect_file(detector, images, name, output, pictures)
+            except ImageError as error:
+                if run.strict:
+                    raise
+                skipped[name] = str(error)
+                logger.warning("skipped %s: %s", name, error)
+            if k % _SAVED_EVERY == _SAVED_EVERY - 1:
+                _write_found(path, detector, found, skipped)
+    finally:
+        _write_found(path, detector, found, skipped)
     logger.info(
         "%s: keypoints of %d images, %d skipped", path, len(found), len(skipped)
     )
@@ -124,9 +124,9 @@ def _list_colours(count: int) -> list[tuple[int, int, int]]:
 
 
 def _detect_file(
-    detector: ObjectDetector, path: Path, output: Path, name: str, pictures: bool
+    detector: ObjectDetector, images: Path, name: str, output: Path, pictures: bool
 ) -> dict[str, Any]:
-    decoded = decode(path)
+    decoded = decode(images / name)
     found = detector.detect(decoded.rgb, decoded.orientation)
     if pictures:
         spans = 2 * (found.xy + 0.5) / found.image_size - 1

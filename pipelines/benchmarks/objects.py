@@ -113,13 +113,13 @@ def _train(
     images, run = fitted.figures.images, RunOptions(seed=seed)
     if name != RGB:
         teacher = _path(folder, DEPTH)
-        options |= {"depth": fitted.figures.depths}
+        options |= {"depth": fitted.figures.depths, "depth_kind": "distance"}
         if name == DEPTH:
             # Its student is not used, so it is trained as little as can be.
             options |= {"teacher_steps": scale.steps, "steps": 1}
         else:
             taps = tuple(name.rpartition(" ")[2].split("+"))
-            options |= {"teacher": teacher, "taps": taps, "depth_kind": "distance"}
+            options |= {"teacher": teacher, "taps": taps}
     train_object(images, path.parent, ObjectOptions(**options), run)
     figures = _measure(path, fitted, tested, by_depth=name == DEPTH)
     result.write_text(json.dumps(figures), encoding="utf-8")

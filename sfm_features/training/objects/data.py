@@ -37,7 +37,7 @@ _HELD_BACK_SHARE, _MOST_HELD_BACK = 0.1, 64
 
 @dataclass(frozen=True)
 class ObjectImages:
-    """N images: rgb (N, 3, S, S) u8, nearness (N, S, S) in -1..1, has_depth (N,).
+    """N images: rgb (N, 3, S, S) u8, nearness (N, S, S) f16 -1..1, has_depth (N,).
 
     `skipped` says which images or maps could not be used, `doubts` what looks wrong.
     """
@@ -168,7 +168,7 @@ def _scale_all(
     found: dict[int, tuple[str, DepthMap]], count: int, size_px: int, kind: DepthKind
 ) -> tuple[Tensor, Tensor, list[str]]:
     """Bring maps to one scale; those inverted among the others are left out."""
-    nearness = torch.full((count, size_px, size_px), -1.0)
+    nearness = torch.full((count, size_px, size_px), -1.0, dtype=torch.float16)
     kept = torch.zeros(count)
     votes = {i: vote_kind(depth) for i, (_, depth) in found.items()}
     if not votes:

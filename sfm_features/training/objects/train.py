@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from sfm_features.errors import OptionError
+from sfm_features.errors import InputError, OptionError
 from sfm_features.nets.autolink import (
     ARCHITECTURE,
     KeypointNet,
@@ -44,6 +44,8 @@ def train_object(
     loaded = load_images(
         images, options.depth, options.size_px, options.depth_kind, options.image_list
     )
+    if run.strict and loaded.skipped:
+        raise InputError(next(iter(loaded.skipped.values())))
     teacher = _read_teacher(options)
     outcome = ObjectTrainer(
         loaded, output, options, device, run.seed, teacher=teacher
