@@ -41,6 +41,7 @@ from sfm_features.training.objects.options import ObjectOptions
 from sfm_features.training.objects.perceptual import make_perceptual
 from sfm_features.training.objects.pictures import draw_losses, draw_skeletons
 from sfm_features.training.runlog import RunLog
+from sfm_features.types import I64
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,6 @@ class ObjectTrainer:
         self.given, self.teacher = teacher, teacher
         self.state = State(config=self._describe())
         self.recent: list[dict[str, float]] = []
-        self.last: dict[str, float] = {}
 
     @property
     def checkpoints(self) -> Path:
@@ -153,8 +153,17 @@ class ObjectTrainer:
             self.model.load_state_dict(self.state.net)
             self.optimizer.load_state_dict(self.state.optimizer)
         self.first = self._count_steps(TEACHER) if stage == STUDENT else 0
+        self.rows = self._list_rows(stage)
         self.model.train()
         self.recent.clear()
+
+    def _list_rows(self, stage: int) -> I64:
+        """List the images of a stage: the teacher's have depth."""
+        rows = np.setdiff1d(np.arange(len(self.images)), self.held_back)
+        if stage == STUDENT:
+            return rows
+        known = np.intersect1d(rows, self.with_depth.numpy())
+        return known if len(known) else self.with_depth.numpy()
 
     def _train(self) -> None:
         end = self._count_steps(self.state.stage)
@@ -185,13 +194,8 @@ class ObjectTrainer:
     def _draw(self, step: int) -> Views:
         """Draw the batch of a step: it depends on nothing but seed and step."""
         rng = np.random.default_rng([self.seed, step, 7])
-        rows = np.setdiff1d(np.arange(len(self.images)), self.held_back)
-        if self.state.stage == TEACHER:
-            known = np.intersect1d(rows, self.with_depth.numpy())
-            rows = known if len(known) else self.with_depth.numpy()
-        count = self.options.batch
+        count, rows, options = self.options.batch, self.rows, self.options
         chosen = torch.from_numpy(rng.choice(rows, count, replace=count > len(rows)))
-        options = self.options
         return make_views(self.images, chosen, rng, options.flip, options.crop_share)
 
     def _step(self, views: Views, progress: float) -> dict[str, float]:
@@ -262,7 +266,6 @@ class ObjectTrainer:
             draw_skeletons(path, self.model, seen[:_DRAWN], generator)
         self._log(figures, validation=True)
         draw_losses(self.log, self.folder / "curves.png")
-        self.last = {f"{STAGES[self.state.stage]} loss": figures["held back"]}
 
     def _checkpoint(self, fresh: bool = False) -> None:
         self.state.seconds = time.perf_counter() - self.started
@@ -280,7 +283,7 @@ class ObjectTrainer:
             steps=self.state.step,
             seconds=self.state.seconds,
             log=self.log,
-            last=self.last,
+            last={"loss": self.log.series("student held back")[1][-1]},
         )
 
     def _restore_teacher(self) -> KeypointNet:
