@@ -75,6 +75,7 @@ def measure_objects(
     scale: Scale = Scale(),
     seeds: Sequence[int] = (0, 1),
     variants: Sequence[tuple[str, ...]] = tuple((tap,) for tap in TAPS),
+    only: Sequence[str] = (RGB, DEPTH),
 ) -> dict[str, Result]:
     """Train and measure RGB only, depth only, and Distill-DKP at sets of taps."""
     fitted = _render(output / "figures", scale, 0, scale.images)
@@ -82,7 +83,7 @@ def measure_objects(
     found: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         folder = output / f"seed{seed}"
-        for name in [RGB, DEPTH, *("Distill-DKP at " + "+".join(t) for t in variants)]:
+        for name in [*only, *("Distill-DKP at " + "+".join(t) for t in variants)]:
             figures = _train(name, folder, scale, seed, fitted, tested)
             found.setdefault(name, []).append(figures)
     late = "Distill-DKP at up2"
@@ -188,7 +189,8 @@ def _tabulate(
     mean_pose: float,
 ) -> Result:
     rows: list[Row] = [{"variant": MEAN, "mean L2 error (%)": f"{mean_pose:.2f}"}]
-    base = {key: mean(r[key] for r in found[RGB]) for key in ("error", "background")}
+    first = next(iter(found))
+    base = {key: mean(r[key] for r in found[first]) for key in ("error", "background")}
     for name, runs in found.items():
         row: dict[str, Cell] = {"variant": name}
         for key, title in (
@@ -227,6 +229,7 @@ def _draw(path: Path, tested: Part, weights: Mapping[str, Path]) -> None:
             large = cv2.resize(rgb, (192, 192), interpolation=cv2.INTER_CUBIC)
             pictures.append(draw_keypoints(np.asarray(large, np.uint8), points))
         rows.append(np.concatenate(pictures, axis=1))
-    done, data = cv2.imencode(".jpg", np.concatenate(rows)[..., ::-1])
-    assert done
-    path.write_bytes(data.tobytes())
+    if rows:
+        done, data = cv2.imencode(".jpg", np.concatenate(rows)[..., ::-1])
+        assert done
+        path.write_bytes(data.tobytes())
