@@ -14,6 +14,7 @@ import pytest
 from samples import make_texture, write_image
 
 from pipelines import object_datasets, object_keypoints
+from pipelines.benchmarks import results
 from pipelines.benchmarks.keypoint_sets import SETS, measure_set
 from pipelines.benchmarks.matfile import read_matrix
 from pipelines.benchmarks.objects import (
@@ -252,6 +253,13 @@ def test_depth_alone_teaches_where_the_body_is(tmp_path: Path) -> None:
     mean_pose, taught = (float(str(r["mean L2 error (%)"])) for r in found.rows)
     assert taught < 0.75 * mean_pose
     assert float(str(found.rows[1]["on background (%)"])) < 60
+
+
+def test_every_table_has_its_section() -> None:
+    text = (results.ROOT / "docs" / "objects.md").read_text()
+    for name in ("mannequin", "turntable", *(f"objects-{name}" for name in SETS)):
+        assert text.count(f"<!-- begin {name} -->\n") == 1
+        assert text.count(f"\n<!-- end {name} -->") == 1
 
 
 def test_taps_can_be_joined_and_misspelt_ones_are_refused() -> None:
