@@ -48,7 +48,7 @@ class ObjectOptions:
     thickness: float = 1e-3
     """How thick links are drawn, as exp(-d^2 / thickness); the image spans 2."""
     levels: int = 0
-    """How often the painter halves an image; 0 = down to 8 px. The fewer, the less far
+    """How often the painter halves an image; 0 = down to 16 px. The fewer, the less far
     from a link it can paint what the link stands for."""
     hidden_share: float = 0.8
     """Share of the image that has to be painted from the links."""
@@ -107,7 +107,7 @@ class ObjectOptions:
     @property
     def painter_levels(self) -> int:
         """How often the painter halves an image."""
-        return self.levels or max(1, self.size_px.bit_length() - 4)
+        return self.levels or max(1, self.size_px.bit_length() - 5)
 
     def _check_keypoints(self) -> None:
         if not 2 <= self.keypoints <= _MOST_KEYPOINTS:
