@@ -37,13 +37,12 @@ class Light:
 class Picture:
     """What is seen: rgb (H, W, 3) u8, depth (H, W) f32 (inf: nothing), tags (H, W) i16.
 
-    `cover` (H, W) f32 is the share of each pixel that things tagged above zero take.
+    Tags are those of the things, -1 where there is none.
     """
 
     rgb: U8
     depth: F32
     tags: NDArray[np.int16]
-    cover: F32
 
 
 @dataclass
@@ -102,12 +101,9 @@ def render_solids(
     exact = _cast(things, shot, 1, lit=False, behind=still.exact if still else None)
     size = (camera.width, camera.height)
     colours = cv2.resize(fine.colours, size, interpolation=cv2.INTER_AREA)
-    cover = cv2.resize(
-        (fine.tags > 0).astype(np.float32), size, interpolation=cv2.INTER_AREA
-    )
     toned = np.clip(colours, 0, 1) ** np.float32(1 / 2.2)
     rgb = np.asarray(np.rint(toned * 255), np.uint8)
-    return Picture(rgb, exact.depth, exact.tags, np.asarray(cover, np.float32))
+    return Picture(rgb, exact.depth, exact.tags)
 
 
 def add_noise(rgb: U8, rng: np.random.Generator, sigma: float = 2.5) -> U8:

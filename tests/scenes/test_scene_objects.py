@@ -39,7 +39,6 @@ def test_depth_of_balls_and_boxes_is_exact() -> None:
     # From 4 m the rim of a ball of half a metre is seen at the tangent's angle.
     radius_px = 80 * np.tan(np.arcsin(0.5 / 4))
     assert np.sqrt((seen.tags == 1).sum() / np.pi) == pytest.approx(radius_px, abs=0.2)
-    assert ((seen.tags == 1) == (seen.cover > 0.5)).mean() > 0.995
 
 
 def test_a_capsule_is_balls_along_a_line() -> None:
