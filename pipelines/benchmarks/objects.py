@@ -89,9 +89,8 @@ def measure_objects(
     late = "Distill-DKP at up2"
     shown = {name: _path(output / f"seed{seeds[0]}", name) for name in (RGB, late)}
     _draw(output / "skeletons.jpg", tested, shown)
-    return {
-        "mannequin": _tabulate(scale, seeds, found, late, _measure_mean(fitted, tested))
-    }
+    name = "mannequin" if scale.backdrop == "busy" else "mannequin-plain"
+    return {name: _tabulate(scale, seeds, found, late, _measure_mean(fitted, tested))}
 
 
 def _render(folder: Path, scale: Scale, first: int, count: int) -> Part:
