@@ -14,7 +14,7 @@ import pytest
 from samples import make_texture, write_image
 
 from pipelines import object_datasets, object_keypoints
-from pipelines.benchmarks import results
+from pipelines.benchmarks import results, turntable
 from pipelines.benchmarks.keypoint_sets import SETS, measure_set
 from pipelines.benchmarks.matfile import read_matrix
 from pipelines.benchmarks.objects import (
@@ -253,6 +253,19 @@ def test_depth_alone_teaches_where_the_body_is(tmp_path: Path) -> None:
     mean_pose, taught = (float(str(r["mean L2 error (%)"])) for r in found.rows)
     assert taught < 0.75 * mean_pose
     assert float(str(found.rows[1]["on background (%)"])) < 60
+
+
+def test_a_turn_is_reconstructed_with_masks_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turntable, "VIEWS", 3)
+    found = turntable.measure_turntable(tmp_path, ["sift"])
+    bare, masked = found.rows
+    assert (bare["masks"], masked["masks"]) == ("-", "true ones")
+    assert masked["keypoints on the thing"] == "100%"
+    assert float(str(bare["keypoints on the thing"]).rstrip("%")) < 40
+    # A third of a turn apart, views share nothing of the thing: that is no model.
+    assert (masked["registered"], masked["right within 5 deg"]) == (0, 0)
 
 
 def test_every_table_has_its_section() -> None:
