@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeAlias
 import tyro
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sfm_features import __version__, colmap
+from sfm_features import __version__, colmap, object_commands
 from sfm_features import pairs as pairing
 from sfm_features.demo import DemoOptions, run_demo
 from sfm_features.errors import Cancelled, OptionError, SfmError
@@ -26,6 +26,7 @@ from sfm_features.match import MatchOptions, match
 from sfm_features.queries import AddOptions, LocalizeOptions, QueryOptions
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.store import FeatureStore
+from sfm_features.training.objects.options import ObjectOptions
 from sfm_features.training.options import AdaptOptions, TrainOptions
 from sfm_features.triangulate import TriangulateOptions, triangulate
 from sfm_features.types import RunOptions
@@ -290,6 +291,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": run_demo_command,
     "train": run_train,
     "adapt": run_adapt,
+    **object_commands.COMMANDS,
 }
 
 
@@ -332,7 +334,7 @@ def _refuse_repeated(arguments: Sequence[str]) -> None:
     """Raise OptionError for a list given in two parts: only the last would count."""
     several = {
         f"--{field.name.replace('_', '-')}"
-        for options in (ExtractOptions, TrainOptions, AdaptOptions)
+        for options in (ExtractOptions, TrainOptions, AdaptOptions, ObjectOptions)
         for field in fields(options)
         if str(field.type).startswith("tuple")
     }

@@ -7,9 +7,11 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sfm_features.errors import ImageError, InputError
 from sfm_features.types import F32, U8, Bool
@@ -100,6 +102,32 @@ def decode(path: Path) -> Decoded:
     ]
     orientation = _exif_orientation(exif[0]) if exif else 1
     return Decoded(_as_u8(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)), orientation)
+
+
+def decode_values(path: Path) -> NDArray[Any]:
+    """Decode the numbers of a file as they are: any depth of bits, (H, W) or (H, W, C).
+
+    Colours come in OpenCV's order; EXIF orientation is ignored.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(
+            f"{path}: cannot be read ({error.strerror}); check the file"
+        ) from error
+    _refuse_truncated(path, content)
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(
+            f"{path}: cannot be decoded ({error.err}); remove it"
+        ) from error
+    if values is None:
+        raise ImageError(
+            f"{path}: is not an image that can be decoded; remove it or convert it"
+        )
+    return np.asarray(values)
 
 
 def resize_to(image: U8, max_size: int) -> U8:

@@ -58,6 +58,12 @@ class EvoNet(DenseNet):
         logits = _unfold_pixels(self.detector(self.up2(y4, x2)).float())
         return Dense(logits, descriptors, grey=grey)
 
+    def describe_levels(self, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features at 1/2, 1/4 and 1/8 of the size: what pictures look like."""
+        x2 = self.down2(self._prepare(grey))
+        x4 = self.down4(x2)
+        return x2, x4, self.down8(x4)
+
     def refine(self, grey: Tensor, pixels: Tensor) -> Tensor:
         """Return the exact places (B, N, 2) of peaks at pixels (B, N, 2)."""
         return pixels + self.refiner(grey.float(), pixels)

@@ -57,10 +57,10 @@ def render_town(
     settings = {"format": FORMAT, "count": count, "lighting": lighting, "seed": seed}
     settings["size"] = list(size)
     path = Path(output) / "truth.json"
-    truth = _describe(views, settings)
-    _check_settings(path, truth)
+    truth = describe_views(views, settings)
+    check_settings(path, truth)
     try:
-        _write(path, truth.encode())
+        write_whole(path, truth.encode())
         missing = [v for v in views if not _is_done(output, v, depth)]
         if missing:
             _render_missing(build_town(seed, workers=workers), output, missing,
@@ -103,10 +103,10 @@ def _save(output: Path, view: View, picture: Rendering, depth: bool) -> None:
     bgr = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
     assert done
-    _write(Path(output) / "images" / view.name, data.tobytes())
+    write_whole(Path(output) / "images" / view.name, data.tobytes())
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it is there in full or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
@@ -123,7 +123,7 @@ def _depth_path(output: Path, view: View) -> Path:
     return Path(output) / "depth" / f"{view.name}.npy"
 
 
-def _check_settings(path: Path, wanted: str) -> None:
+def check_settings(path: Path, wanted: str) -> None:
     """Refuse a folder that was rendered otherwise: its images would stay."""
     if not path.exists():
         return
@@ -141,7 +141,7 @@ def _check_settings(path: Path, wanted: str) -> None:
         )
 
 
-def _describe(views: list[View], settings: Mapping[str, Any]) -> str:
+def describe_views(views: list[View], settings: Mapping[str, Any]) -> str:
     centres = np.array([v.cam_from_world.centre for v in views])
     apart = np.linalg.norm(centres[:, None] - centres[None], axis=2)
     images = {

@@ -1,0 +1,48 @@
+"""Reconstruct a thing that turns before a busy room that stands still.
+
+$ python -m pipelines.turntable --output turntable-output --write docs/objects.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.benchmarks import results
+from pipelines.benchmarks.results import Result
+from pipelines.benchmarks.turntable import measure_turntable
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.turntable",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--output", type=Path, default=Path("turntable-output"), help="where to write")
+    add("--extractors", nargs="+", default=["evo", "sift"], help="which to compare")
+    add("--weights", type=Path, help="further weights of evo, trained for objects")
+    add("--seed", type=int, default=0, help="of the scene and of the mapping")
+    add("--write", type=Path, help="document whose marked sections are filled")
+    return parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> dict[str, Result]:
+    """Render, reconstruct, compare with the truth."""
+    found = measure_turntable(args.output, args.extractors, args.weights, args.seed)
+    return {"turntable": found}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, write it down."""
+    args = parse_args(arguments)
+    module = "pipelines.turntable"
+    return results.run_and_publish(module, arguments, args, args.seed, run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
