@@ -1,0 +1,1 @@
+"""What benchmarks share: the chain of stages, file formats, measures and tables."""
