@@ -71,7 +71,8 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     """Return a folder and what to localize of it.
 
     The source is that folder, or a text file in hloc's format: `name`, or `name MODEL
-    width height parameters`, on each line; names are relative to `images`.
+    width height parameters`, on each line; names are relative to `images`. A name that
+    holds a space is followed by a tab.
     """
     if source.is_dir():
         return source, [Query(name) for name in list_images(source)]
@@ -104,7 +105,11 @@ def refuse_equal_basenames(queries: Sequence[Query]) -> None:
 
 
 def _parse(line: str, source: Path) -> Query:
-    name, *rest = line.split()
+    # As in a list of pairs, a tab sets off a name that holds a space.
+    name, tab, numbers = line.partition("\t")
+    rest = numbers.split()
+    if not tab or not rest:
+        name, *rest = line.split()
     if not rest:
         return Query(name)
     try:

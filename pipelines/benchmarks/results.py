@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +67,7 @@ class Provenance:
 def describe_run(module: str, arguments: Sequence[str], seed: int) -> Provenance:
     """Tell the command, the commit, the machine and the libraries."""
     return Provenance(
-        " ".join([f"python -m {module}", *map(_hide_folder, arguments)]),
+        f"python -m {module} {shlex.join(map(_hide_folder, arguments))}",
         _describe_commit(),
         seed,
         f"{_name_cpu()}, {os.cpu_count()} cores, {platform.system()}",
