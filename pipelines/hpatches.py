@@ -1,10 +1,10 @@
 """Measure matches and homographies on HPatches' sequences of planes.
 
-$ python -m pipelines.hpatches hpatches-sequences-release --output hpatches-out
-$ python -m pipelines.hpatches hpatches-sequences-release --output sift --extractor sift
+$ python -m pipelines.hpatches hpatches-sequences-release --output out
+$ python -m pipelines.hpatches ... --output sift --extractor sift
 
-Download hpatches-sequences-release.tar.gz (1.3 GB; github.com/hpatches/hpatches-dataset)
-and unpack it. The layout:
+Download hpatches-sequences-release.tar.gz (1.3 GB, linked from
+github.com/hpatches/hpatches-dataset) and unpack it. The layout:
 
   hpatches-sequences-release/{i_*,v_*}/{1..6}.ppm, H_1_2 ... H_1_6
 
@@ -24,17 +24,18 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 
-from pipelines.benchmarks import results
 from pipelines.benchmarks.pairs import list_sequences
 from pipelines.benchmarks.results import Cell, Result
+from pipelines.protocols.command import run_command
 from pipelines.protocols.homography import PlaneTask, measure_task, shrink_tasks
 from pipelines.protocols.ledger import Figures
-from pipelines.protocols.pairwise import make_parser, measure_pairs, read_setup
+from pipelines.protocols.pairwise import make_pairs_parser, measure_pairs, read_setup
 from pipelines.protocols.published_pairs import HPATCHES, HPATCHES_480
 from sfm_features import metrics
 from sfm_features.errors import InputError
 from sfm_features.images import decode
 
+_MODULE = "pipelines.hpatches"
 LEFT_OUT = frozenset(
     (
         *("i_contruction", "i_crownnight", "i_dc", "i_pencils", "i_whitebuilding"),
@@ -48,7 +49,7 @@ RANSAC_PX = 3.0
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = make_parser("pipelines.hpatches", __doc__, 5000, 0, ratio=1.0)
+    parser = make_pairs_parser(_MODULE, __doc__, 5000, 0, ratio=1.0)
     parser.add_argument("--all", action="store_true", help="all 116 sequences")
     return parser.parse_args(arguments)
 
@@ -120,9 +121,7 @@ def _share_right(found: Sequence[Figures], limit: float) -> Cell:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print tables, write them down."""
-    args = parse_args(arguments)
-    seed = args.seed
-    return results.run_and_publish("pipelines.hpatches", arguments, args, seed, run)
+    return run_command(_MODULE, arguments, parse_args(arguments), run)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ from dataclasses import replace
 from functools import partial
 from statistics import mean
 
-from pipelines.benchmarks import results
 from pipelines.benchmarks.results import Cell, Result, Row
 from pipelines.protocols.bags import measure_bags
+from pipelines.protocols.command import run_command
 from pipelines.protocols.pairwise import (
     Setup,
-    make_parser,
+    make_pairs_parser,
     measure_pairs,
     read_setup,
 )
@@ -46,10 +46,12 @@ from pipelines.protocols.two_view import (
     relate,
 )
 
+_MODULE = "pipelines.imc"
+
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = make_parser("pipelines.imc", __doc__, 2048, 0)
+    parser = make_pairs_parser(_MODULE, __doc__, 2048, 0)
     add = parser.add_argument
     add("--scenes", nargs="+", help="only these (default: all that are there)")
     add(
@@ -127,8 +129,7 @@ def _make_rows(scenes: Mapping[str, Mapping[str, Cell]]) -> list[Row]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print tables, write them down."""
-    args = parse_args(arguments)
-    return results.run_and_publish("pipelines.imc", arguments, args, args.seed, run)
+    return run_command(_MODULE, arguments, parse_args(arguments), run)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def measure_task(
 def shrink_tasks(
     images: Path, tasks: Sequence[PlaneTask], output: Path, side: int
 ) -> list[PlaneTask]:
-    """Write copies of the images whose shorter side is `side` px; return their tasks."""
+    """Write copies whose shorter side is `side` px; return the tasks with them."""
     names = sorted({name for task in tasks for name in task.names})
     copies = resize_shorter_side(images, names, output, side)
     shrunk = []

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
+from pipelines.protocols.command import make_parser
 from pipelines.protocols.ledger import Figures, Ledger
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.match import MatchOptions, match
@@ -44,7 +45,7 @@ class Setup:
     run: RunOptions
 
 
-def make_parser(
+def make_pairs_parser(
     module: str,
     description: str | None,
     max_keypoints: int,
@@ -52,32 +53,20 @@ def make_parser(
     ratio: float | None = None,
 ) -> argparse.ArgumentParser:
     """Make the command line that all of them have, with a data set's own defaults."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {module}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("dataset", type=Path, help="folder of the data set")
-    add("--output", type=Path, required=True, help="folder to write; resumable")
-    add("--extractor", default="evo", help="method (default: evo)")
+    parser = make_parser(module, description)
+    parser.add_argument("dataset", type=Path, help="folder of the data set")
+    add = parser.add_argument_group("how it is done").add_argument
+    add("--extractor", default="evo", help="evo (default), sekd, sift, aliked ...")
     add("--weights", type=Path, help="its weights, if not those of the package")
-    add(
-        "--max-keypoints", type=int, default=max_keypoints,
-        help=f"of an image (default: {max_keypoints})",
-    )  # fmt: skip
-    add(
-        "--max-size", type=int, default=max_size,
-        help=f"shrink longer sides to it, px; 0 = as it is (default: {max_size})",
-    )  # fmt: skip
-    shown = "what suits the extractor" if ratio is None else f"{ratio:g}, off"
-    add(
-        "--ratio", type=float, default=ratio,
-        help=f"bound on best over second best distance (default: {shown})",
-    )  # fmt: skip
-    add("--device", default="auto", help="cpu, cuda or auto (default)")
-    add("--seed", type=int, default=0, help="of the estimators")
-    add("--write", type=Path, help="document whose marked sections are filled")
+    add("--max-keypoints", type=int, default=max_keypoints,
+        help=f"of an image (default: {max_keypoints})")  # fmt: skip
+    add("--max-size", type=int, default=max_size,
+        help="shrink images to this longer side (px); 0 = as they are (default: "
+        f"{max_size})")  # fmt: skip
+    usual = "what suits the extractor" if ratio is None else f"{ratio:g}"
+    add("--ratio", type=float, default=ratio,
+        help="bound on best over second best distance; 1 = off (default: "
+        f"{usual})")  # fmt: skip
     return parser
 
 
@@ -112,14 +101,15 @@ def measure_pairs(
     extract(images, features, setup.extraction, setup.run, names=names)
     match(features, [task.names for task in tasks], matches, setup.matching, setup.run)
     ledger = Ledger(folder / "measured.jsonl", describe_setup(protocol, setup))
-    missing = [task for task in tasks if _key(task) not in ledger]
+    missing = {_key(task): task for task in tasks if _key(task) not in ledger}
     with FeatureStore.open(features) as found, MatchStore.open(matches) as matched:
-        for task in tqdm(missing, desc="measure", unit="pair", disable=not missing):
+        bar = tqdm(missing.items(), desc="measure", unit="pair", disable=not missing)
+        for key, task in bar:
             a, b = (found.read_keypoints(name) for name in task.names)
             rows = matched.read(task.names).indices
             figures = measure(task, a[rows[:, 0]], b[rows[:, 1]])
             counts = {"features": (len(a) + len(b)) / 2, "matches": len(rows)}
-            ledger.add(_key(task), {**counts, **figures})
+            ledger.add(key, {**counts, **figures})
     return [ledger[_key(task)] for task in tasks]
 
 

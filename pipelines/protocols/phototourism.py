@@ -1,4 +1,4 @@
-"""Scenes of the Image Matching Challenge's phototourism sets, as they lie on the disk."""
+"""Scenes of the Image Matching Challenge's phototourism sets, on the disk."""
 
 from __future__ import annotations
 
