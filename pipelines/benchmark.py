@@ -27,6 +27,7 @@ from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.locating import measure_locating
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.networks import measure_networks
+from pipelines.benchmarks.ranking import measure_ranking
 from pipelines.benchmarks.reconstruction import measure_reconstruction
 from pipelines.benchmarks.results import Result
 from pipelines.benchmarks.rivals import measure_rivals
@@ -40,7 +41,7 @@ EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
 NAMES = (
     "extract", "extract-evo", "match", "memory", "town", "localize", "steps",
-    "networks", "rivals", "images",
+    "networks", "rivals", "ranking", "images",
 )  # fmt: skip
 ON_REQUEST = ("adapt",)
 
@@ -119,6 +120,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "memory": lambda: measure_memory(seed=args.seed),
         "town": lambda: measure_town(args),
         "localize": lambda: measure_locating(args.output, seed=args.seed),
+        "ranking": lambda: measure_ranking(args.output, seed=args.seed),
         "steps": lambda: _measure_steps(args),
         "adapt": lambda: measure_adapting(
             args.output, args.sequences, args.minutes, args.seed

@@ -85,3 +85,14 @@ ETH3D_QUERIES: list[Row] = _make_rows(
         "R2D2": (0.0615, 0.5170, 0.8346),
     },
 )  # fmt: skip
+
+_SURFACE = [f"{w}@{t}cm" for w in ("accuracy", "completeness") for t in (1, 2, 5)]
+ETH3D_POINTS: list[Row] = _make_rows(
+    "Pixel-Perfect SfM README, raw features", _SURFACE,
+    {
+        "SIFT, indoor scenes": (0.7595, 0.8550, 0.9288, 0.0021, 0.0088, 0.0365),
+        "SuperPoint, indoor scenes": (0.7896, 0.8777, 0.9455, 0.0064, 0.0236, 0.0939),
+        "SIFT, outdoor scenes": (0.5770, 0.7290, 0.8641, 0.0006, 0.0034, 0.0246),
+        "SuperPoint, outdoor scenes": (0.5363, 0.6893, 0.8327, 0.0011, 0.0064, 0.0443),
+    },
+)  # fmt: skip
