@@ -105,8 +105,9 @@ def choose_held_out(scene: Scene) -> list[str]:
     names = sorted(scene.model.images)
     numbers = HELD_OUT.get(scene.folder.name)
     if numbers is None:
-        chosen = np.linspace(0, len(names) - 1, min(_QUERIES, len(names)))
-        return [names[i] for i in chosen.round().astype(int)]
+        count = min(_QUERIES, len(names))
+        middles = (np.arange(count) + 0.5) * len(names) / count
+        return [names[i] for i in middles.astype(int).tolist()]
     by_stem = {Path(name).stem: name for name in names}
     stems = [f"DSC_{number:04d}" for number in numbers]
     missing = [stem for stem in stems if stem not in by_stem]
@@ -158,7 +159,9 @@ def _localize(
 
 
 def _copy_features(source: Path, target: Path, names: Sequence[str]) -> None:
-    with FeatureStore.open(source) as given:
-        with FeatureStore.append(target, given.config) as copy:
-            for name in names:
-                copy.write(name, given.read(name))
+    with (
+        FeatureStore.open(source) as given,
+        FeatureStore.append(target, given.config) as copy,
+    ):
+        for name in names:
+            copy.write(name, given.read(name))
