@@ -10,8 +10,9 @@ $ python -m pipelines.own photos out/sparse/0 \\
       --compare "evo=" "sift=--extractor sift" "many=--max-keypoints 4096"
 
 PHOTOS is the folder that the model's names are relative to, MODEL the folder with
-cameras, images and points3D (.bin or .txt). Thresholds are METRES:DEGREES (the model's
-unit counts as metres), or SHARE%:DEGREES of the largest distance between two cameras.
+cameras, images and points3D (.bin or .txt), or with NAME.camera of each image as in
+Strecha's benchmark. Thresholds are METRES:DEGREES (the model's unit counts as metres),
+or SHARE%:DEGREES of the largest distance between two cameras.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.benchmarks.results import Result, Row
+from pipelines.benchmarks.strecha import has_cameras, read_calibrated
 from pipelines.protocols import recall
 from pipelines.protocols.chain import Settings, Task, locate, take_model
 from pipelines.protocols.command import (
@@ -32,11 +34,11 @@ from pipelines.protocols.command import (
     read_settings,
     run_command,
 )
-from sfm_features.colmap import read_model
+from sfm_features.colmap import make_posed_model, read_model
 from sfm_features.errors import InputError, OptionError
-from sfm_features.images import read_list
+from sfm_features.images import decode, read_list
 from sfm_features.queries import Query
-from sfm_features.types import Model
+from sfm_features.types import Camera, Model
 
 _MODULE = "pipelines.own"
 _THRESHOLDS = ("0.25%:0.5", "0.5%:1", "1%:2")
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
     """Hold out, make a map, localize and measure, once for each setting."""
     thresholds = [recall.parse_threshold(text) for text in args.thresholds]
     compared = read_compared(args)
-    model = read_model(args.model)
+    model = read_posed(args.model, args.photos)
     held_out = choose_held_out(model, args.every, args.queries)
     poses = {name: image.cam_from_world for name, image in model.images.items()}
     truth = {name: poses[name] for name in held_out}
@@ -76,16 +78,31 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         row = recall.make_row({"setting": name}, errors, thresholds, found, diameter)
         failures = recall.count_failures(found)
         why = ", ".join(f"{count} {status}" for status, count in failures.items())
-        rows.append({**row, "failed": why or "none"})
+        share = recall.median_or_inf(e.metres for e in errors.values()) / diameter
+        rows.append({**row, "median %": 100 * share, "failed": why or "none"})
         details[name] = {
             "settings": name_settings(settings),
             "queries": recall.list_queries(found, errors),
         }
     title = (
         f"{args.photos.name}: {len(held_out)} images held out of {len(poses)}, "
-        f"diameter {diameter:.4g} m"
+        f"{diameter:.4g} m across"
     )
     return {"own": Result(title, rows, details=details)}
+
+
+def read_posed(folder: Path, photos: Path) -> Model:
+    """Read a COLMAP model, or one without points from `.camera` files."""
+    if not has_cameras(folder):
+        return read_model(folder)
+    cameras, poses = {}, {}
+    for name, (matrix, width, pose) in read_calibrated(folder).items():
+        size = decode(photos / name).size
+        # K may be meant for a larger image than the file.
+        fx, fy, cx, cy = size[0] / width * matrix[[0, 1, 0, 1], [0, 1, 2, 2]]
+        cameras[name] = Camera("PINHOLE", *size, (fx, fy, cx, cy))
+        poses[name] = pose
+    return make_posed_model(cameras, poses)
 
 
 def read_compared(args: argparse.Namespace) -> dict[str, Settings]:

@@ -1,14 +1,13 @@
-"""Images to features: decode in the background, extract in batches, write in order."""
+"""Images to features: decode in the background, extract, write in order."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm_features import images as image_files
+from sfm_features.ahead import run_ahead
 from sfm_features.errors import ImageError, InputError, OptionError
 from sfm_features.registry import (
     EXTRACTORS,
@@ -52,7 +52,8 @@ class ExtractOptions:
     scales: tuple[float, ...] = ()
     """Sizes at which evo and sekd look at an image, as factors; default: their own."""
     batch: int = 4
-    """Images of one size that are extracted together."""
+    """Images of one size that are extracted together; on a CPU evo and sekd give each
+    core an image instead."""
 
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""
@@ -121,10 +122,10 @@ def extract(
             extractor = _build(options, run)
             loads = _load_ahead(images, missing, options, run.strict, skipped)
             with tqdm(total=len(missing), desc="extract", unit="image") as bar:
-                for batch in _group_by_size(loads, options.batch):
-                    for name, features in _extract_batch(extractor, batch, options):
+                for found in _extract_all(extractor, loads, options):
+                    for name, features in found:
                         store.write(name, features)
-                    bar.update(len(batch))
+                    bar.update(len(found))
                 bar.update(len(skipped) - num_unwritable)
     summary = ExtractSummary(
         written=len(missing) - len(skipped) + num_unwritable,
@@ -199,31 +200,20 @@ def _load_ahead(
     strict: bool,
     skipped: dict[str, str],
 ) -> Iterator[_Loaded]:
-    """Decode in threads, a bounded number of images ahead, in order."""
+    """Decode in threads, in order; what cannot be decoded is noted and left out."""
     workers = min(4, os.cpu_count() or 1)
-    waiting: deque[tuple[str, Future[_Loaded]]] = deque()
-    upcoming = iter(names)
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        while True:
-            while len(waiting) < workers + 2 * options.batch:
-                name = next(upcoming, None)
-                if name is None:
-                    break
-                waiting.append((name, pool.submit(_load, images, name, options)))
-            if not waiting:
-                return
-            name, future = waiting.popleft()
-            try:
-                yield future.result()
-            except ImageError as error:
-                if strict:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-                logger.warning("skipped: %s", error)
-                skipped[name] = str(error)
+    load = partial(_load, images, options)
+    for name, loaded in run_ahead(load, names, workers, 2 * options.batch):
+        try:
+            yield loaded.result()
+        except ImageError as error:
+            if strict:
+                raise
+            logger.warning("skipped: %s", error)
+            skipped[name] = str(error)
 
 
-def _load(images: Path, name: str, options: ExtractOptions) -> _Loaded:
+def _load(images: Path, options: ExtractOptions, name: str) -> _Loaded:
     decoded = image_files.decode(images / name)
     small = image_files.resize_to(decoded.rgb, options.max_size)
     upright = image_files.turn_upright(small, decoded.orientation)
@@ -244,12 +234,29 @@ def _group_by_size(loads: Iterable[_Loaded], most: int) -> Iterator[list[_Loaded
         yield batch
 
 
+def _extract_all(
+    extractor: Extractor, loads: Iterable[_Loaded], options: ExtractOptions
+) -> Iterator[list[tuple[str, Features]]]:
+    """Extract from images in order, those of one size together or each on a core."""
+    cores = extractor.count_side_by_side()
+    work = partial(_extract_batch, extractor, options)
+    batches = _group_by_size(loads, 1 if cores > 1 else options.batch)
+    if cores == 1:
+        yield from map(work, batches)
+        return
+    with extractor.work_side_by_side() as prepare:
+        for _, found in run_ahead(work, batches, cores, cores, prepare):
+            yield found.result()
+
+
 def _extract_batch(
-    extractor: Extractor, batch: Sequence[_Loaded], options: ExtractOptions
-) -> Iterator[tuple[str, Features]]:
+    extractor: Extractor, options: ExtractOptions, batch: Sequence[_Loaded]
+) -> list[tuple[str, Features]]:
     results = extractor.extract_batch([loaded.pixels for loaded in batch])
-    for loaded, features in zip(batch, results, strict=True):
-        yield loaded.name, _to_stored_frame(loaded, features, options.max_keypoints)
+    return [
+        (loaded.name, _to_stored_frame(loaded, features, options.max_keypoints))
+        for loaded, features in zip(batch, results, strict=True)
+    ]
 
 
 def _to_stored_frame(loaded: _Loaded, features: Features, most: int) -> Features:

@@ -7,7 +7,6 @@ holds a space itself is set off by a tab instead, which those two cannot read.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
+from tqdm import tqdm
 
 from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError, PairsError
-from sfm_features.geometry import rotation_angle_deg
 from sfm_features.images import list_images
 from sfm_features.ranking import Allowed
 from sfm_features.similar import (
@@ -32,6 +31,7 @@ from sfm_features.types import F64, Model, Pair, Pose
 
 logger = logging.getLogger(__name__)
 
+_MANY_IMAGES = 1000
 
 PairMethod: TypeAlias = Literal[
     "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility"
@@ -190,10 +190,10 @@ def pair_by_poses(
     """Pair each image with its nearest ones that look into a similar direction."""
     names = sorted(poses)
     distances = _distances({name: poses[name].centre for name in names}, names)
-    for i, j in combinations(range(len(names)), 2):
-        turn = poses[names[i]].rotation @ poses[names[j]].rotation.T
-        if rotation_angle_deg(turn) > max_angle_deg:
-            distances[i, j] = distances[j, i] = np.inf
+    turns = np.array([poses[name].rotation.ravel() for name in names]).reshape(-1, 9)
+    # The products are traces of one rotation times the other's inverse.
+    cosines = ((turns @ turns.T - 1) / 2).clip(-1, 1)
+    distances[cosines < np.cos(np.radians(max_angle_deg))] = np.inf
     return _pair_nearest(names, distances, neighbours, max_distance)
 
 
@@ -290,14 +290,21 @@ def _pair_nearest(
 
 
 def _count_shared(model: Model, names: Sequence[str]) -> F64:
-    """Count the points that two images share: (N, N)."""
-    seen_by: dict[int, list[int]] = {}
-    for i, name in enumerate(names):
-        ids = model.images[name].point_ids
-        for point in np.unique(ids[ids >= 0]).tolist():
-            seen_by.setdefault(point, []).append(i)
-    counts = Counter(p for seen in seen_by.values() for p in combinations(seen, 2))
+    """Count the points that two images share (N, N); their own are on the diagonal."""
+    seen = [np.unique(model.images[name].point_ids) for name in names]
+    seen = [rows[rows >= 0] for rows in seen]
+    points = np.concatenate([*seen, np.zeros(0, np.int64)])
+    viewers = np.repeat(np.arange(len(names)), [len(rows) for rows in seen])
+    viewers = viewers[np.argsort(points, kind="stable")]
+    # Point p is seen by viewers[ends[p] - counts[p] : ends[p]].
+    counts = np.bincount(points, minlength=1)
+    ends = np.cumsum(counts)
     shared = np.zeros((len(names), len(names)))
-    for (i, j), count in counts.items():
-        shared[i, j] = shared[j, i] = count
+    bar = tqdm(seen, "covisible", unit="image", disable=len(names) < _MANY_IMAGES)
+    for i, rows in enumerate(bar):
+        # The ranges of all its points, one after the other.
+        total = np.cumsum(counts[rows])
+        shift = np.repeat(ends[rows] - total, counts[rows])
+        found = viewers[np.arange(len(shift)) + shift]
+        shared[i] = np.bincount(found, minlength=len(names))
     return shared

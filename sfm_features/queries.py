@@ -77,7 +77,7 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     if source.is_dir():
         return source, [Query(name) for name in list_images(source)]
     folder = images or source.parent
-    queries = [_parse(line, source) for line in read_lines(source)]
+    queries = read_queries(source)
     for query in queries:
         if not (folder / query.name).is_file():
             raise InputError(
@@ -88,6 +88,11 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     if repeated:
         raise InputError(f"{source}: names {repeated[0]!r} twice; leave one out")
     return folder, queries
+
+
+def read_queries(source: Path) -> list[Query]:
+    """Read a list in hloc's format; whether the images are there does not matter."""
+    return [_parse(line, source) for line in read_lines(source)]
 
 
 def refuse_equal_basenames(queries: Sequence[Query]) -> None:

@@ -8,7 +8,8 @@ into coordinates). COLMAP puts that same centre at (0.5, 0.5); `colmap.py` adds
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -100,6 +101,15 @@ class Extractor(Protocol):
     def extract_batch(self, images: Sequence[U8]) -> list[Features]:
         """Extract from images of one size."""
         return [self.extract(image) for image in images]
+
+    def count_side_by_side(self) -> int:
+        """Count the threads that may extract at once, each on one core."""
+        return 1
+
+    @contextmanager
+    def work_side_by_side(self) -> Iterator[Callable[[], None]]:
+        """While it lasts, threads that call what is given may extract side by side."""
+        yield lambda: None
 
 
 class Matcher(Protocol):

@@ -30,8 +30,13 @@ POSE_KEYPOINTS = 2048
 Build = Callable[[int], Extractor]
 
 
-def measure_accuracy(folder: Path, builds: dict[str, Build], seed: int = 0) -> Result:
-    """Measure extractors, built for a number of keypoints, on a folder's pairs."""
+def measure_accuracy(
+    folder: Path, builds: dict[str, Build], seed: int = 0, max_trials: int = 100_000
+) -> Result:
+    """Measure extractors, built for a number of keypoints, on a folder's pairs.
+
+    `max_trials` is how often at most a pose is guessed: few inliers take them all.
+    """
     pairs = list(list_pairs(folder))
     if not pairs:
         raise InputError(f"{folder}: has no pair of photos to measure on")
@@ -44,7 +49,7 @@ def measure_accuracy(folder: Path, builds: dict[str, Build], seed: int = 0) -> R
         cells = (
             _measure_planes(bar, found, seed)
             if planes
-            else _measure_poses(bar, found, seed)
+            else _measure_poses(bar, found, seed, max_trials)
         )
         seconds[name] = found.seconds / len(found.features)
         first = next(iter(seconds.values()))
@@ -99,12 +104,14 @@ def _measure_planes(
 
 
 def _measure_poses(
-    pairs: Sequence[PosePair], found: _Found, seed: int
+    pairs: Sequence[PosePair], found: _Found, seed: int, max_trials: int
 ) -> dict[str, Cell]:
     errors, shares, counts = [], [], []
     for pair in pairs:
         xy_a, xy_b = found.match(pair.a, pair.b)
-        estimate = estimate_relative_pose(xy_a, xy_b, *pair.cameras, 1.0, seed)
+        estimate = estimate_relative_pose(
+            xy_a, xy_b, *pair.cameras, 1.0, seed, max_trials
+        )
         counts.append(len(xy_a))
         if estimate is None:
             errors.append(180.0)

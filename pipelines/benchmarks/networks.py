@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 from pipelines.benchmarks.results import Check, Result
 from sfm_features.nets.blocks import prepare_for_use
-from sfm_features.nets.decode import DecodeOptions, detect
+from sfm_features.nets.decode import detect
 from sfm_features.nets.evo import EvoNet
 from sfm_features.nets.grey import grey_from_rgb
 from sfm_features.nets.memory import keep_freed_memory
+from sfm_features.nets.peaks import DecodeOptions
 from sfm_features.nets.weights import find_bundled, load_weights
 from sfm_features.scenes.render import render_view
 from sfm_features.scenes.town import build_town

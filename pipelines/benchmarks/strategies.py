@@ -44,6 +44,8 @@ FACTORS: Mapping[str, Pg2sdOptions] = {
 _FIFTHS = 5
 _HELD_BACK = 60
 _REFERENCE = "sekd"
+_TRIALS = 1_000
+"""Guesses of a pose at most: of runs this short many pairs have few inliers."""
 _COMMON = {"rounds": 3, "validations": 3, "validation_photos": _HELD_BACK}
 SCALES: Mapping[str, Mapping[str, Any]] = {
     "evo": _COMMON
@@ -136,7 +138,8 @@ def _measure_folders(
         cells = columns[job.name, job.seed] = {}
         for folder in measured:
             headline = name_headline(folder)
-            row = measure_accuracy(folder, builds, job.seed).rows[0]
+            found = measure_accuracy(folder, builds, job.seed, _TRIALS)
+            row = found.rows[0]
             cells[f"{folder.name} {headline}"] = float(row[headline] or 0.0)
     rows: list[Row] = []
     for name in variants:

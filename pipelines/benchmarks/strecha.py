@@ -22,6 +22,11 @@ def read_cameras(folder: Path) -> dict[str, Pose]:
     return {name: pose for name, (_, _, pose) in read_calibrated(folder).items()}
 
 
+def has_cameras(folder: Path) -> bool:
+    """Tell whether a folder holds such files."""
+    return any(folder.glob(f"*{_SUFFIX}"))
+
+
 def read_calibrated(folder: Path) -> dict[str, tuple[F64, int, Pose]]:
     """Read K (3, 3), the width that it is meant for, and cam_from_world of images."""
     paths = sorted(folder.glob(f"*{_SUFFIX}"))

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -59,26 +60,29 @@ class Settings:
     localization: LocalizeOptions = LocalizeOptions()
     covisible: int = 20
     """Images that each image of the map is matched with."""
+    fallback: Literal["none", "retrieval"] = "none"
+    """What a failed query gets: nothing, or the pose of the image most like it."""
     run: RunOptions = RunOptions()
 
 
 @dataclass(frozen=True)
 class Located:
-    """What became of a query; the pose is cam_from_world, None if it failed."""
+    """What became of a query; the pose is cam_from_world, None if there is none."""
 
     status: str
     reason: str
     pose: Pose | None
     inliers: int = 0
-    retrieved: tuple[str, ...] = ()
 
 
-def take_model(model: Model, neighbours: int, names: Iterable[str] = ()) -> PosedImages:
-    """Take images of a model, or only some, and pair those that see the same points.
+def take_model(
+    model: Model, neighbours: int, names: Iterable[str] | None = None
+) -> PosedImages:
+    """Take images of a model, all or some, and pair those that see the same points.
 
     A model without points is paired by its poses.
     """
-    wanted = set(names) or set(model.images)
+    wanted = model.images if names is None else names
     images = {name: model.images[name] for name in sorted(wanted)}
     poses = {name: image.cam_from_world for name, image in images.items()}
     if len(model.points):
@@ -104,9 +108,9 @@ def locate(task: Task, output: Path, settings: Settings) -> dict[str, Located]:
         describe(workspace.features, workspace.descriptors, codebook)
     listed = output / "queries.txt"
     replace_text(listed, "".join(map(_write_query, task.queries)))
-    source = QueryOptions(images=task.images, names="path")
+    how = QueryOptions(task.images, names="path", fallback=settings.fallback)
     localize(
-        *(made, listed, output / "poses", source, settings.localization, settings.run)
+        *(made, listed, output / "poses", how, settings.localization, settings.run)
     )
     return read_located(output / "poses" / "poses.json")
 
@@ -119,7 +123,6 @@ def read_located(path: Path) -> dict[str, Located]:
             record["reason"],
             _read_pose(record.get("pose")),
             record.get("inliers", 0),
-            tuple(record.get("retrieved", ())),
         )
         for record in json.loads(path.read_text(encoding="utf-8"))
     }
@@ -153,17 +156,19 @@ def _make_map(task: Task, output: Path, made: Path, settings: Settings) -> None:
         *(list(known.pairs), settings.extraction, settings.run.seed),
     )  # fmt: skip
     reference, pairs = output / "reference", output / "map-pairs.txt"
-    if has_stamp(made, stamp):
-        return
-    if reference.exists() and not has_stamp(reference, stamp):
+    # Half a map of other images could not be told from half of this one.
+    note = output / ".map-of"
+    if note.is_file() and note.read_text(encoding="utf-8") != stamp:
         raise InputError(
             f"{output}: holds a map of other images, or made with other settings; "
             "choose another --output, or delete it"
         )
+    if has_stamp(made, stamp):
+        return
+    replace_text(note, stamp)
     with explain_os_errors(output):
         write_poses(known.cameras, known.poses, reference)
         write_pairs(pairs, known.pairs)
-    write_stamp(reference, stamp)
     options = TriangulateOptions(pairs=pairs)
     summary = triangulate(
         *(reference, task.images, made, options, settings.extraction),

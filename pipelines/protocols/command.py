@@ -13,7 +13,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from pipelines.benchmarks import results
 from pipelines.benchmarks.results import Result
 from pipelines.protocols.chain import Settings
-from sfm_features.errors import Cancelled
+from pipelines.protocols.submission import Verdict
+from sfm_features.errors import Cancelled, OptionError, SfmError
 from sfm_features.extract import ExtractOptions
 from sfm_features.queries import LocalizeOptions
 from sfm_features.types import RunOptions
@@ -55,10 +56,16 @@ def add_settings(
         help="images of the map that a query is matched with")  # fmt: skip
     add("--max-error-px", type=float, default=LocalizeOptions().max_error_px,
         help="error up to which a match fits a pose")  # fmt: skip
+    add("--fallback", choices=("none", "retrieval"), default="none",
+        help="what a failed query gets: no pose, or that of the image most like it, "
+        "as hloc does")  # fmt: skip
 
 
 def read_settings(args: argparse.Namespace) -> Settings:
     """Take the options of the chain from a command line."""
+    for flag in ("covisible", "retrieval"):
+        if getattr(args, flag) < 1:
+            raise OptionError(f"--{flag} {getattr(args, flag)}: must be at least 1")
     extraction = ExtractOptions(
         extractor=args.extractor,
         max_keypoints=args.max_keypoints,
@@ -73,13 +80,24 @@ def read_settings(args: argparse.Namespace) -> Settings:
     )
     localization.check()
     run = RunOptions(device=args.device, seed=args.seed)
-    return Settings(extraction, localization, args.covisible, run)
+    return Settings(extraction, localization, args.covisible, args.fallback, run)
 
 
 def name_settings(settings: Settings) -> str:
     """Name a run for a table."""
     extraction = settings.extraction
     return f"sfm-features {extraction.extractor}, {extraction.max_keypoints} keypoints"
+
+
+def print_verdict(check: Callable[[], Verdict]) -> int:
+    """Check a file and say what is wrong with it; return what the shell is told."""
+    try:
+        verdict = check()
+    except SfmError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(f"{verdict.to_text()}\n")
+    return 1 if verdict.complaints else 0
 
 
 def run_command(

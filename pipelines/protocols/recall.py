@@ -88,7 +88,7 @@ def measure_diameter(poses: Iterable[Pose]) -> float:
 
 
 def make_row(
-    first: Mapping[str, str],
+    first: Row,
     errors: Mapping[str, PoseError],
     thresholds: Sequence[Threshold],
     found: Mapping[str, Located],

@@ -18,6 +18,7 @@ from sfm_features.colmap.mapping import MapperName, MapperOptions, run_mapper
 from sfm_features.colmap.models import (
     covisible_counts,
     list_models,
+    make_posed_model,
     read_model,
     write_model,
     write_poses,
@@ -57,6 +58,7 @@ __all__ = [
     "gps_to_local_metres",
     "import_features_and_matches",
     "list_models",
+    "make_posed_model",
     "parse_params",
     "read_exif_camera",
     "read_gps",

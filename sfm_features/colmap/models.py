@@ -104,6 +104,11 @@ def write_poses(
     cameras: Mapping[str, Camera], poses: Mapping[str, Pose], path: Path
 ) -> None:
     """Write a model of known poses by image name, without points."""
+    write_model(make_posed_model(cameras, poses), path)
+
+
+def make_posed_model(cameras: Mapping[str, Camera], poses: Mapping[str, Pose]) -> Model:
+    """Make a model of known poses by image name, without points."""
     no_points = np.zeros((0, 3))
     images = {
         name: RegisteredImage(
@@ -115,14 +120,13 @@ def write_poses(
         )
         for name, pose in poses.items()
     }
-    model = Model(
+    return Model(
         images,
         no_points,
         no_points.astype(np.uint8),
         np.zeros(0),
         np.zeros(0, np.int64),
     )
-    write_model(model, path)
 
 
 def covisible_counts(model: Model) -> dict[Pair, int]:

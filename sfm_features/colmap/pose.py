@@ -92,10 +92,12 @@ def estimate_relative_pose(
     camera_b: Camera,
     max_error_px: float = 1.0,
     seed: int = 0,
+    max_trials: int = 100_000,
 ) -> RelativePose | None:
     """Estimate b_from_a of two calibrated cameras from matches (N, 2); None if not."""
     silence()
     options = pycolmap.RANSACOptions()
+    options.max_num_trials = max_trials
     options.max_error = max_error_px
     options.random_seed = seed
     found = pycolmap.estimate_essential_matrix(

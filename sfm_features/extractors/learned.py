@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from sfm_features.errors import OptionError
 from sfm_features.nets.blocks import prepare_for_use
-from sfm_features.nets.decode import DecodeOptions, detect
+from sfm_features.nets.decode import Seen, describe, look
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.grey import grey_from_rgb
 from sfm_features.nets.memory import keep_freed_memory
+from sfm_features.nets.peaks import DecodeOptions
 from sfm_features.nets.weights import find_bundled, load_weights
 from sfm_features.types import U8, Extractor, Features, undo_resize
 
@@ -58,46 +62,68 @@ class NetExtractor(Extractor):
         if not images:
             return []
         grey = [grey_from_rgb(image) for image in images]
-        found = [self._extract_at(grey, scale) for scale in self._scales]
-        most = self._options.max_keypoints
-        return [_merge(parts, most) for parts in zip(*found, strict=True)]
+        with torch.inference_mode():
+            seen = [self._look(grey, scale) for scale in self._scales]
+            return [self._describe(seen, i, grey[i].shape) for i in range(len(grey))]
 
-    def _extract_at(self, grey: Sequence[U8], scale: float) -> list[Features]:
+    def count_side_by_side(self) -> int:
+        """Count the cores that the CPU may use; a GPU does one batch after another."""
+        return torch.get_num_threads() if self._device == "cpu" else 1
+
+    @contextmanager
+    def work_side_by_side(self) -> Iterator[Callable[[], None]]:
+        """Let each thread keep to one core: none of them ever waits for the others."""
+        before = torch.get_num_threads()
+        try:
+            yield partial(torch.set_num_threads, 1)
+        finally:
+            # Threads that start later take over what was set last, by any thread.
+            torch.set_num_threads(before)
+
+    def _look(self, grey: Sequence[U8], scale: float) -> Seen:
+        """Run the network at a scale."""
         height, width = grey[0].shape
         size = (_resize_side(width, scale), _resize_side(height, scale))
         if size != (width, height):
             # Upwards there is nothing to average over.
             how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
             grey = [np.asarray(cv2.resize(g, size, interpolation=how)) for g in grey]
-        with torch.inference_mode():
-            batch = torch.from_numpy(np.stack(grey)).to(self._device)[:, None]
-            found = detect(self._net, batch.float() / 255, self._options)
-        return [
-            replace(
-                features,
-                keypoints=undo_resize(features.keypoints, (width, height), size),
-                image_size=(width, height),
-            )
-            for features in found
+        batch = torch.from_numpy(np.stack(grey)).to(self._device)[:, None]
+        return look(self._net, batch.float() / 255, self._options)
+
+    def _describe(
+        self, seen: Sequence[Seen], image: int, shape: tuple[int, ...]
+    ) -> Features:
+        """Describe the best of all scales, best first; of equal ones, the first's."""
+        size = (shape[1], shape[0])
+        most = self._options.max_keypoints
+        counts = _share_among([part.scores[image] for part in seen], most)
+        found = [
+            describe(self._net, part, image, count)
+            for part, count in zip(seen, counts, strict=True)
         ]
+        placed = [undo_resize(f.keypoints, size, f.image_size) for f in found]
+        if len(found) == 1:
+            return replace(found[0], keypoints=placed[0], image_size=size)
+        scores = np.concatenate([features.scores for features in found])
+        order = np.argsort(-scores, kind="stable")
+        return Features(
+            np.concatenate(placed)[order],
+            np.concatenate([features.descriptors for features in found])[order],
+            scores[order],
+            size,
+        )
+
+
+def _share_among(scores: Sequence[Tensor], most: int) -> list[int]:
+    """Return how many of each part's scores, best first, are among the best of all."""
+    scale = torch.cat([torch.full_like(s, i) for i, s in enumerate(scores)])
+    order = torch.cat(list(scores)).argsort(descending=True, stable=True)[:most]
+    return [int((scale[order] == i).sum()) for i in range(len(scores))]
 
 
 def _resize_side(side: int, scale: float) -> int:
     return max(round(side * scale), min(side, _LEAST_SIDE_PX))
-
-
-def _merge(parts: Sequence[Features], most: int) -> Features:
-    """Keep the best of all scales, best first; of equal ones, the earlier scale's."""
-    if len(parts) == 1:
-        return parts[0]
-    scores = np.concatenate([part.scores for part in parts])
-    best = np.argsort(-scores, kind="stable")[:most]
-    return replace(
-        parts[0],
-        keypoints=np.concatenate([part.keypoints for part in parts])[best],
-        descriptors=np.concatenate([part.descriptors for part in parts])[best],
-        scores=scores[best],
-    )
 
 
 class _Learned(NetExtractor):

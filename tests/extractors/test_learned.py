@@ -17,8 +17,8 @@ from sfm_features.extractors import learned
 from sfm_features.extractors.learned import Evo, NetExtractor, Sekd
 from sfm_features.nets import weights
 from sfm_features.nets.blocks import has_bf16
-from sfm_features.nets.decode import DecodeOptions
 from sfm_features.nets.evo import EvoNet
+from sfm_features.nets.peaks import DecodeOptions
 from sfm_features.nets.weights import Card, build_net, save_weights
 
 METHODS = {"evo": Evo, "sekd": Sekd}
@@ -148,13 +148,13 @@ def test_memory_is_kept_between_images() -> None:
     code = (
         "import resource, numpy, torch\n"
         "from sfm_features.extractors.learned import NetExtractor\n"
-        "from sfm_features.nets.decode import DecodeOptions\n"
+        "from sfm_features.nets.peaks import DecodeOptions\n"
         "from sfm_features.nets.evo import EvoNet\n"
         "torch.set_num_threads(1)\n"
         "method = NetExtractor(EvoNet(), 'cpu', DecodeOptions(100))\n"
         "picture = numpy.zeros((480, 640, 3), numpy.uint8)\n"
         "count = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(3): method.extract(picture)\n"
+        "for _ in range(6): method.extract(picture)\n"
         "before = count()\n"
         "for _ in range(4): method.extract(picture)\n"
         "print((count() - before) // 4)\n"

@@ -11,14 +11,7 @@ from nets_kit import BlobNet, Blobs, scatter_blobs
 from torch import Tensor
 from torch.nn import functional
 
-from sfm_features.nets.decode import (
-    DecodeOptions,
-    decode,
-    detect,
-    find_peaks,
-    fit_peaks,
-    suppress_neighbours,
-)
+from sfm_features.nets.decode import decode, detect
 from sfm_features.nets.dense import (
     CELL_PX,
     Dense,
@@ -27,6 +20,12 @@ from sfm_features.nets.dense import (
     sample_rows,
 )
 from sfm_features.nets.evo import EvoNet
+from sfm_features.nets.peaks import (
+    DecodeOptions,
+    find_peaks,
+    fit_peaks,
+    suppress_neighbours,
+)
 from sfm_features.types import F64, U8, Features
 
 ALL = DecodeOptions(least_probability=0)

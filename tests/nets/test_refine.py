@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from sfm_features.nets.decode import DecodeOptions, detect
+from sfm_features.nets.decode import detect
 from sfm_features.nets.evo import EvoNet
+from sfm_features.nets.peaks import DecodeOptions
 from sfm_features.nets.refine import Refiner
 
 

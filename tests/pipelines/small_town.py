@@ -69,10 +69,14 @@ def crop(photo: Photo, left: int, top: int, width: int, height: int) -> Photo:
     return replace(photo, rgb=photo.rgb[part], depth=photo.depth[part], camera=camera)
 
 
-def bend(photo: Photo, k: float) -> Photo:
-    """Photograph the same with a lens that bends: SIMPLE_RADIAL f cx cy k."""
+def bend(photo: Photo, *k: float) -> Photo:
+    """Photograph the same with a lens that bends: SIMPLE_RADIAL (k) or RADIAL (k1, k2).
+
+    Both have the parameters f cx cy and then these.
+    """
     given = photo.camera
-    camera = replace(given, model="SIMPLE_RADIAL", params=(*given.params, k))
+    model = "SIMPLE_RADIAL" if len(k) == 1 else "RADIAL"
+    camera = replace(given, model=model, params=(*given.params, *k))
     columns, rows = np.meshgrid(np.arange(given.width), np.arange(given.height))
     pixels = np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float64)
     # Where the pixels of the new picture are in the old one; both centre on (0, 0).

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniature import CPU, HELD_OUT, read_rows, write_photos
+from miniature import CPU, HELD_OUT, assert_close, read_rows, write_photos
 from small_town import Photo, SmallTown
 
 from pipelines import own
+from pipelines.protocols import chain
 from pipelines.protocols.chain import Located
 from pipelines.protocols.recall import (
     OUTDOORS,
@@ -24,7 +25,7 @@ from pipelines.protocols.recall import (
 from sfm_features.colmap import write_poses
 from sfm_features.errors import OptionError
 from sfm_features.geometry import look_at
-from sfm_features.types import Pose
+from sfm_features.types import Camera, Pose
 
 
 @pytest.fixture
@@ -56,12 +57,15 @@ def test_two_settings_are_compared_and_nothing_is_done_twice(
     arguments += ["--output", str(tmp_path / "out"), "--thresholds", "0.1:0.5", "2%:2"]
     compare = ["--compare", "evo=", "sift=--extractor sift --max-keypoints 1000"]
     assert own.main([*arguments, *compare]) == 0
+    centres = np.array([photo.cam_from_world.centre for photo in posed.values()])
+    diameter = np.linalg.norm(centres[:, None] - centres, axis=2).max()
     rows = read_rows(tmp_path / "out", "own")
     for row, name in zip(rows, ("evo", "sift"), strict=True):
         assert (row["setting"], row["queries"], row["localized"]) == (name, 8, 7)
         assert row["% in 0.1 m, 0.5 deg"] == 100 * 7 / 8  # the blank one cannot be
         assert row["% in 2 %, 2 deg"] == 100 * 7 / 8
         assert row["median cm"] < 4 and row["median deg"] < 0.1
+        assert row["median %"] == pytest.approx(row["median cm"] / diameter)
         assert row["failed"] == "1 no features"
     made = [*(tmp_path / "out").glob("*/map/sparse/0/*")]
     made += (tmp_path / "out").glob("*/poses/queries.jsonl")
@@ -86,6 +90,7 @@ def test_what_cannot_be_held_out_is_refused(
         (["--queries", str(tmp_path / "held.txt")], "names 'elsewhere.jpg'"),
         (["--queries", str(tmp_path / "all.txt")], "leave 0 for the map"),
         (["--compare", "extractor sift"], "write NAME=OPTIONS"),
+        (["--retrieval", "0"], "--retrieval 0: must be at least 1"),
         (["--thresholds", "5"], "threshold '5': write METRES:DEGREES"),
     ):
         assert own.main([*given, *options]) == 2
@@ -126,3 +131,39 @@ def test_thresholds_are_written_as_they_are_read() -> None:
     for text in ("0:5", "1:-1", "a:b", "%:1", ""):
         with pytest.raises(OptionError, match="METRES:DEGREES"):
             parse_threshold(text)
+
+
+def test_a_run_stopped_at_any_stage_goes_on(
+    posed: dict[str, Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    given = [str(tmp_path / "photos"), str(tmp_path / "model"), *CPU]
+    given += ["--output", str(tmp_path / "out"), "--max-keypoints", "1000"]
+    for stage in ("write_poses", "write_pairs", "triangulate", "describe", "localize"):
+        with monkeypatch.context() as patch:
+            patch.setattr(chain, stage, stop)
+            assert own.main(given) == 130
+        assert not (tmp_path / "out/results.json").exists()
+    assert own.main(given) == 0
+    (row,) = read_rows(tmp_path / "out", "own")
+    assert row["queries"] == 4 and row["% in 1 %, 2 deg"] == 100
+
+
+def test_poses_of_strechas_benchmark(posed: dict[str, Photo], tmp_path: Path) -> None:
+    """Their calibration may be meant for larger images than the files."""
+    for name in list(posed)[:3]:
+        photo = posed[name]
+        focal, x, y = 2 * np.array(photo.camera.params)
+        pose = photo.cam_from_world
+        numbers = [focal, 0, x, 0, focal, y, 0, 0, 1, 0, 0, 0, *pose.rotation.T.ravel()]
+        width, height = 2 * photo.camera.width, 2 * photo.camera.height
+        path = tmp_path / f"cameras/{name}.camera"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(" ".join(map(str, [*numbers, *pose.centre, width, height])))
+    model = own.read_posed(tmp_path / "cameras", tmp_path / "photos")
+    assert len(model.images) == 3 and not len(model.points)
+    for name, image in model.images.items():
+        assert_close(image.cam_from_world, posed[name].cam_from_world, 1e-6, 1e-6)
+        assert image.camera == Camera("PINHOLE", 480, 360, (384.0, 384.0, 240.0, 180.0))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfm_features.nets.decode import fit_peaks
 from sfm_features.nets.dense import log_softmax_cells
+from sfm_features.nets.peaks import fit_peaks
 from sfm_features.training import losses
 from sfm_features.training.targets import EMPTY, IGNORED, KEYPOINT, draw_heat
 
