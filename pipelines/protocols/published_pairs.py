@@ -96,3 +96,18 @@ ETH3D_POINTS: list[Row] = _make_rows(
         "SuperPoint, outdoor scenes": (0.5363, 0.6893, 0.8327, 0.0011, 0.0064, 0.0443),
     },
 )  # fmt: skip
+
+INLOC: list[Row] = [
+    {"method": method, "source": source, "DUC1": first, "DUC2": second}
+    for method, source, first, second in (
+        ("hloc, SuperPoint + SuperGlue", "hloc README",
+         "46.5 / 65.7 / 78.3", "52.7 / 72.5 / 79.4"),
+        ("hloc, SuperPoint + nearest neighbours", "hloc README",
+         "39.9 / 55.6 / 67.2", "37.4 / 57.3 / 70.2"),
+        ("hloc, D2-Net + nearest neighbours", "hloc README",
+         "39.9 / 57.6 / 67.2", "36.6 / 53.4 / 61.8"),
+        ("kapture, R2D2", "its README",
+         "41.4 / 60.1 / 73.7", "47.3 / 67.2 / 73.3"),
+        ("LoFTR-OT", "its paper", "47.5 / 72.2 / 84.8", "54.2 / 74.8 / 85.5"),
+    )
+]  # fmt: skip
