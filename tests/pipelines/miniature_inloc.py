@@ -1,4 +1,4 @@
-"""InLoc in small: photographs of the town as cutouts of scans in frames of their own."""
+"""InLoc in small: photographs of the town as cutouts of scans in their own frames."""
 
 from __future__ import annotations
 
