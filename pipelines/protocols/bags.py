@@ -19,7 +19,7 @@ from pipelines.protocols.phototourism import Scene
 from pipelines.protocols.two_view import mean_accuracy, relate
 from sfm_features import metrics
 from sfm_features.colmap import CameraOptions, list_models, read_model
-from sfm_features.errors import ReconstructionError
+from sfm_features.errors import InputError, ReconstructionError
 from sfm_features.extract import extract
 from sfm_features.pairs import pair_exhaustively, write_pairs
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
@@ -28,6 +28,11 @@ from sfm_features.types import Pose
 
 def measure_bags(scene: Scene, setup: Setup) -> dict[str, Cell]:
     """Reconstruct every bag; return mAA by size, and how many images registered."""
+    if not any(scene.bags.values()):
+        raise InputError(
+            f"{scene.images.parent}: has no bags in sub_set; unpack the data set "
+            "again, or leave --bags out"
+        )
     features = setup.output / "features.h5"
     names = sorted(
         {name for bags in scene.bags.values() for bag in bags for name in bag}

@@ -56,10 +56,16 @@ def test_calibrations_are_read_as_they_are_meant(
 
 
 def test_what_is_missing_is_named(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Path,
+    small_town: SmallTown,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = ["--output", str(tmp_path / "out"), *CPU]
     assert imc.main([str(dataset), *given, "--scenes", "reichstag"]) == 2
     assert "has no scene reichstag" in capsys.readouterr().err
+    write_scene(tmp_path / "bare", {i: small_town.day[i] for i in range(2)})
+    assert imc.main([str(tmp_path), *given, "--bags", "--max-keypoints", "64"]) == 2
+    assert "has no bags in sub_set" in capsys.readouterr().err
     assert imc.main([str(tmp_path / "nothing"), *given]) == 2
     assert "see --help" in capsys.readouterr().err
