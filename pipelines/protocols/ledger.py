@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from sfm_features.errors import StaleStore
+from sfm_features.errors import DamagedStore, StaleStore
 from sfm_features.journal import explain_os_errors, replace_text
 
 Figures = Mapping[str, float]
@@ -32,7 +32,13 @@ class Ledger:
                 f"{path}: measured with other settings; choose another --output, or "
                 "delete this file to measure anew"
             )
-        self._figures = dict(json.loads(line) for line in lines[1:])
+        try:
+            self._figures = dict(json.loads(line) for line in lines[1:])
+        except (ValueError, TypeError) as error:
+            raise DamagedStore(
+                f"{path}: has a line that is not of this tool ({error}); delete the "
+                "file to measure anew"
+            ) from error
         replace_text(path, b"\n".join([*lines, b""]).decode())
 
     def __contains__(self, key: str) -> bool:
