@@ -36,7 +36,8 @@ def resize_shorter_side(
         path = output / f"{name}.png"
         if not path.exists():
             smooth = cv2.INTER_AREA if side < old.min() else cv2.INTER_LINEAR
-            _write(path, cv2.resize(rgb, (width, height), interpolation=smooth))
+            small = cv2.resize(rgb, (width, height), interpolation=smooth)
+            _write(path, np.asarray(small, np.uint8))
         scale = np.array([width, height]) / old
         matrix = np.diag([*scale, 1.0])
         matrix[:2, 2] = PIXEL_CENTRE * scale - PIXEL_CENTRE

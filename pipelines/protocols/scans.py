@@ -118,13 +118,12 @@ def interpolate(image: F64, xy: F32) -> tuple[F64, Bool]:
         (top + 1, left, low * (1 - right)),
         (top + 1, left + 1, low * right),
     ]
-    values = sum(
-        np.where(weight > 0, weight * image[row, column], 0.0)
-        for row, column, weight in parts
-    )
+    values = np.zeros((len(xy), image.shape[2]))
+    for row, column, weight in parts:
+        values += np.where(weight > 0, weight * image[row, column], 0.0)
     nearest = image[y.round().astype(int), x.round().astype(int)]
-    values = np.where(np.isnan(values).any(axis=1)[:, None], nearest, values)
-    return values, ~np.isnan(values).any(axis=1)
+    values = np.where(np.isnan(values).any(axis=1, keepdims=True), nearest, values)
+    return values, np.asarray(~np.isnan(values).any(axis=1), np.bool_)
 
 
 def estimate_pose(

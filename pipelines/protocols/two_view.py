@@ -153,8 +153,8 @@ def _decompose(
     count, rotation, translation, *_ = cv2.recoverPose(
         essential, rays_a, rays_b, np.eye(3), 1e9, mask=kept.copy()
     )
-    pose = Pose(np.asarray(rotation), np.asarray(translation).ravel())
-    return int(count), pose
+    turn, shift = (np.asarray(x, np.float64) for x in (rotation, translation))
+    return int(count), Pose(turn, shift.ravel())
 
 
 ESTIMATORS: Mapping[str, Estimate] = {
