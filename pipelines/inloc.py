@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
     cutouts = _choose_cutouts(args, setup, queries)
     features, matches = args.output / "features.h5", args.output / "matches.h5"
     pairs = [(query, cutout) for query in queries for cutout in cutouts[query]]
-    names = sorted({name for pair in pairs for name in pair})
+    names = sorted({*queries, *(cutout for _, cutout in pairs)})
     extract(dataset, features, setup.extraction, setup.run, names=names)
     match(features, pairs, matches, setup.matching, setup.run)
     rules = f"{args.max_error_px:g} px, {args.least_matches} matches, {digest(pairs)}"

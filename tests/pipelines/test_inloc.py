@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 from miniature import CPU, assert_close, read_rows, read_submission
 from miniature_inloc import make_mat, name_cutout, write_inloc
+from PIL import Image
 from small_town import SIZE, SmallTown
 
 from pipelines import inloc
 from pipelines.protocols.matlab import read_matrix
 from pipelines.protocols.scans import interpolate, make_camera
 from sfm_features.errors import InputError
+from sfm_features.types import Pose
 
 QUERIES = {"IMG_0731.JPG": 2, "IMG_0732.JPG": 4}
+PORTRAIT, PORTRAIT_STATION = "IMG_0733.JPG", 4
+TURN = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+"""What a quarter turn against the clock does to a camera's axes."""
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +29,11 @@ def dataset(small_town: SmallTown, tmp_path_factory: pytest.TempPathFactory) -> 
     day = small_town.day
     scans = {("DUC1", i): day[i] for i in (1, 3, 5)} | {("DUC2", 12): day[12]}
     write_inloc(root, scans, {name: day[i] for name, i in QUERIES.items()})
+    # Stored lying on its side, and marked so, as a telephone does with portraits.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = Image.fromarray(np.rot90(day[PORTRAIT_STATION].rgb).copy())
+    lying.save(root / "query/iphone7" / PORTRAIT, "JPEG", quality=95, exif=exif)
     return root
 
 
@@ -42,12 +52,16 @@ def test_queries_are_localized(
     given += ["--max-error-px", "8"]  # 48 px are for 4032 px
     assert inloc.main(given) == 0
     poses = read_submission(tmp_path / "InLoc_eval.txt")
-    assert set(poses) == set(QUERIES)
+    assert set(poses) == {*QUERIES, PORTRAIT}
     for name, station in QUERIES.items():
         true = small_town.day[station].cam_from_world
         assert_close(poses[name], true, metres=0.1, degrees=0.5)
+    # In the frame of the stored file, where keypoints and camera are, too.
+    upright = small_town.day[PORTRAIT_STATION].cam_from_world
+    lying = Pose(TURN @ upright.rotation, TURN @ upright.translation)
+    assert_close(poses[PORTRAIT], lying, metres=0.1, degrees=0.5)
     ours, *published = read_rows(tmp_path, "inloc")
-    assert ours["with a pose"] == 2 and ours["median inliers"] > 50 and published
+    assert ours["with a pose"] == 3 and ours["median inliers"] > 50 and published
     ledger = (tmp_path / "poses.jsonl").read_text()
     assert inloc.main(given) == 0  # all is there already
     assert (tmp_path / "poses.jsonl").read_text() == ledger
