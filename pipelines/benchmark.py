@@ -4,6 +4,7 @@ $ python -m pipelines.benchmark --output bench-output
 $ python -m pipelines.benchmark --only extract match --write docs/benchmarks.md
 $ python -m pipelines.benchmark --only images --images castle=photos/castle
 $ python -m pipelines.benchmark --only adapt --sequences hpatches
+$ python -m pipelines.benchmark --only localize-photos --strecha castle-P19
 
 Let the machine do nothing else meanwhile.
 """
@@ -23,8 +24,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from pipelines.benchmarks import results
 from pipelines.benchmarks.adapting import measure_adapting
+from pipelines.benchmarks.adding import measure_adding
 from pipelines.benchmarks.extraction import measure_extract
-from pipelines.benchmarks.locating import measure_locating
+from pipelines.benchmarks.locating import (
+    measure_locating,
+    measure_locating_photos,
+)
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.networks import measure_networks
 from pipelines.benchmarks.ranking import measure_ranking
@@ -40,10 +45,10 @@ from sfm_features.scenes import read_truth, render_town
 EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
 NAMES = (
-    "extract", "extract-evo", "match", "memory", "town", "localize", "steps",
+    "extract", "extract-evo", "match", "memory", "town", "localize", "add", "steps",
     "networks", "rivals", "ranking", "images",
 )  # fmt: skip
-ON_REQUEST = ("adapt",)
+ON_REQUEST = ("adapt", "localize-photos")
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -60,6 +65,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--minutes", type=float, default=10.0, help="how long `adapt` trains")
     add("--sequences", type=Path, help="planar scenes for `adapt`, as HPatches has")
+    add(
+        "--strecha", type=Path, metavar="FOLDER",
+        help="scene for `localize-photos`: images and gt_dense_cameras",
+    )  # fmt: skip
     add("--write", type=Path, help="document whose marked sections are filled")
     add(
         "--images", metavar="NAME=FOLDER", nargs="+", action="extend",
@@ -94,12 +103,24 @@ def _measure_extract(args: argparse.Namespace, extractor: str) -> Result:
     return measure_extract(town / "images", args.repeats, options)
 
 
+def _measure_adding(args: argparse.Namespace) -> Result:
+    town = args.output / f"town-{TOWN_VIEWS}"
+    render_town(town, TOWN_VIEWS, seed=args.seed)
+    return measure_adding(town, args.output / "adding", args.seed)
+
+
 def _measure_steps(args: argparse.Namespace) -> Result:
     town = args.output / f"town-{TOWN_VIEWS}"
     render_town(town, TOWN_VIEWS, seed=args.seed)
     run = args.output / "steps"
     shutil.rmtree(run, ignore_errors=True)
     return measure_steps(town / "images", run, seed=args.seed)
+
+
+def _measure_locating_photos(args: argparse.Namespace) -> Result:
+    if args.strecha is None:
+        raise InputError("localize-photos: no scene; give --strecha FOLDER")
+    return measure_locating_photos(args.strecha, args.output, seed=args.seed)
 
 
 def measure_images(args: argparse.Namespace, name: str, folder: Path) -> Result:
@@ -120,6 +141,8 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "memory": lambda: measure_memory(seed=args.seed),
         "town": lambda: measure_town(args),
         "localize": lambda: measure_locating(args.output, seed=args.seed),
+        "localize-photos": lambda: _measure_locating_photos(args),
+        "add": lambda: _measure_adding(args),
         "ranking": lambda: measure_ranking(args.output, seed=args.seed),
         "steps": lambda: _measure_steps(args),
         "adapt": lambda: measure_adapting(

@@ -26,6 +26,8 @@ from sfm_features.workspace import Workspace
 _CACHE_BYTES = 1 << 30
 _MOST_WITHOUT_CODEBOOK = 300
 """Images that are all matched where no codebook fits the features."""
+_LEAST_SHARED = 5
+"""Points that images of one place share; a wrong one or two link any."""
 
 
 class Atlas:
@@ -79,16 +81,23 @@ class Atlas:
         return self.model.images[name].point_ids
 
     def choose(
-        self, features: Features, count: int, near: Pose | None = None
+        self,
+        features: Features,
+        count: int,
+        near: Pose | None = None,
+        max_distance: float = np.inf,
     ) -> list[str]:
         """Choose the images that look most like a query, best first.
 
-        `near` is about where it was taken: what lies far from there is left out.
+        `near` is about where it was taken: what lies far from there is left out, by the
+        distance or, if that is not given, all but the nearest.
         """
         rows = np.arange(len(self.names))
         if near is not None:
             distances = np.linalg.norm(self.centres - near.centre, axis=1)
-            rows = np.argsort(distances, kind="stable")[:count]
+            rows = np.argsort(distances, kind="stable")
+            is_near = distances[rows] <= max_distance
+            rows = rows[is_near] if np.isfinite(max_distance) else rows[:count]
         if self.vlad is None or not len(features):
             return [self.names[i] for i in rows] if self.vlad is None else []
         with torch.inference_mode():
@@ -101,17 +110,33 @@ class Atlas:
 
         A point that several see is described by the first of them.
         """
-        found: dict[int, tuple[str, int]] = {}
+        taken = np.zeros(len(self.model.points), np.bool_)
+        rows, described = [np.zeros(0, np.int64)], []
         for name in names:
-            ids = self.point_rows(name)
-            for keypoint in np.flatnonzero(ids >= 0).tolist():
-                found.setdefault(int(ids[keypoint]), (name, keypoint))
-            if len(found) >= most:
+            seen, keypoints = np.unique(self.point_rows(name), return_index=True)
+            new = (seen >= 0) & ~taken[seen]
+            taken[seen[new]] = True
+            rows.append(seen[new])
+            described.append(self.read(name).descriptors[keypoints[new]])
+            if taken.sum() >= most:
                 break
-        rows = np.array(list(found)[:most], np.int64)
-        origins = list(found.values())[:most]
-        described = [self.read(name).descriptors[k] for name, k in origins]
-        return rows, np.array(described, np.float32).reshape(len(rows), -1)
+        return np.concatenate(rows)[:most], np.concatenate(described)[:most].astype(
+            np.float32
+        )
+
+    def group(self, names: Sequence[str]) -> list[list[int]]:
+        """Split images into groups that share points: rows, the first ones first."""
+        left = list(range(len(names)))
+        seen = [np.unique(self.point_rows(name)) for name in names]
+        groups = []
+        while left:
+            group = [left.pop(0)]
+            for row in group:  # which grows meanwhile
+                near = [i for i in left if _share(seen[row], seen[i]) >= _LEAST_SHARED]
+                group += near
+                left = [i for i in left if i not in near]
+            groups.append(sorted(group))
+        return groups
 
     def recall_extraction(self, weights: Path | None) -> ExtractOptions:
         """Return the settings that the features were made with."""
@@ -179,3 +204,8 @@ class Atlas:
                 for name in self.names
             ]
         return np.stack(rows).astype(np.float16)
+
+
+def _share(a: I64, b: I64) -> int:
+    """Count the points in both, which are sorted; -1 is none."""
+    return int((np.intersect1d(a, b, assume_unique=True) >= 0).sum())

@@ -23,7 +23,7 @@ from sfm_features.errors import Cancelled, OptionError, SfmError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import explain_os_errors, journal_path
 from sfm_features.match import MatchOptions, match
-from sfm_features.queries import LocalizeOptions, QueryOptions
+from sfm_features.queries import AddOptions, LocalizeOptions, QueryOptions
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.store import FeatureStore
 from sfm_features.training.options import AdaptOptions, TrainOptions
@@ -187,11 +187,40 @@ def run_localize(
     Args:
         map: Folder that `reconstruct` or `triangulate` wrote; it stays as it is.
         queries: Folder of images, or a list of them in hloc's format.
-        output: Folder to write: poses.txt, poses.json.
+        output: Folder to write: poses.txt, poses.json, report.html.
     """
     from sfm_features.localize import localize
 
     _say(localize(map, queries, output, source, options, run).to_text())
+
+
+def run_map_add(
+    map: Positional,
+    images: Positional,
+    output: Path,
+    options: AddOptions,
+    matching: MatchOptions,
+    cameras: colmap.CameraOptions,
+    verification: colmap.VerifyOptions,
+    run: RunOptions,
+) -> None:
+    """Add photographs to a map, which stays as it is; the larger one is a new folder.
+
+    $ sfm-features map-add out photos-of-today --output larger
+
+    Stop it at any time and run the same command again: it continues.
+
+    Args:
+        map: Folder that `reconstruct`, `triangulate` or `map-add` wrote.
+        images: Folder of the new images; those that the map has are passed over.
+        output: Folder to write: the larger map.
+    """
+    from sfm_features.map_add import add_to_map
+
+    summary = add_to_map(
+        map, images, output, options, matching, cameras, verification, run
+    )
+    _say(summary.to_text())
 
 
 def run_demo_command(
@@ -257,6 +286,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "reconstruct": run_reconstruct,
     "triangulate": run_triangulate,
     "localize": run_localize,
+    "map-add": run_map_add,
     "demo": run_demo_command,
     "train": run_train,
     "adapt": run_adapt,

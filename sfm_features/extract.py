@@ -116,10 +116,12 @@ def extract(
     refuse_collisions(names)
     names, skipped = _part_unwritable(images, names, run.strict)
     num_unwritable = len(skipped)
+    # Likewise of weights that cannot be read.
+    extractor = None if output.exists() else _build(options, run)
     with FeatureStore.append(output, describe(options, run)) as store:
         missing = [name for name in names if name not in store]
         if missing:
-            extractor = _build(options, run)
+            extractor = extractor or _build(options, run)
             loads = _load_ahead(images, missing, options, run.strict, skipped)
             with tqdm(total=len(missing), desc="extract", unit="image") as bar:
                 for found in _extract_all(extractor, loads, options):

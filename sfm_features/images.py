@@ -168,7 +168,8 @@ def read_lines(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a text file of image names")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Some editors on Windows begin a file with a mark, which is no part of a name.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: is not text in UTF-8; give a text file of image names"

@@ -27,9 +27,16 @@ from sfm_features.queries import (
     LocalizeOptions,
     Query,
     QueryOptions,
+    add_priors,
     list_queries,
     refuse_equal_basenames,
 )
+from sfm_features.query_report import (
+    pack_matches,
+    report_localization,
+    without_matches,
+)
+from sfm_features.summary import read_image_folders
 from sfm_features.types import Localization, Pose, RunOptions
 from sfm_features.workspace import Workspace, digest, file_state
 
@@ -62,23 +69,40 @@ def localize(
     options: LocalizeOptions = LocalizeOptions(),
     run: RunOptions = RunOptions(),
 ) -> LocalizeSummary:
-    """Localize queries into OUTPUT/poses.txt and poses.json, or complete them."""
+    """Localize queries into OUTPUT/poses.txt and poses.json, or complete them.
+
+    OUTPUT/report.html shows them.
+    """
     folder, wanted = list_queries(source, queries.images)
     if queries.names == "basename":
         refuse_equal_basenames(wanted)
+    if queries.priors is not None:
+        wanted = add_priors(wanted, queries.priors)
     localizer = Localizer(map_folder, options, run)
     with explain_os_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         journal = _Journal(output / "queries.jsonl", _stamp(map_folder, options, run))
-        missing = [query for query in wanted if query.name not in journal.records]
+        asked = {query.name: _ask(folder, query) for query in wanted}
+        missing = [q for q in wanted if not journal.has(q.name, asked[q.name])]
         bar = tqdm(missing, desc="localize", unit="image", disable=not missing)
         for query in bar:
-            journal.add(_localize_one(localizer, folder, query, run.strict))
+            record = _localize_one(localizer, folder, query, run.strict)
+            journal.add(record, asked[query.name])
         localizer.atlas.close()
         records = [journal.records[query.name] for query in wanted]
         if queries.fallback == "retrieval":
             records = [_fall_back(record, localizer) for record in records]
         _write(output, records, queries.names == "path")
+    if queries.report:
+        map_images = queries.map_images
+        report_localization(
+            output,
+            folder,
+            read_image_folders(map_folder) if map_images is None else [map_images],
+            localizer.atlas.model,
+            records,
+            (queries, options, run),
+        )
     failed = Counter(r["status"] for r in records if r["status"] != "localized")
     summary = LocalizeSummary(
         len(wanted),
@@ -97,20 +121,29 @@ def _stamp(map_folder: Path, options: LocalizeOptions, run: RunOptions) -> str:
     return digest(file_state(workspace.features), states, options, run.seed)
 
 
+def _ask(folder: Path, query: Query) -> str:
+    """Digest what a query's own pose depends on: its file, its camera, its prior."""
+    path = folder / query.name
+    state = file_state(path) if path.is_file() else None
+    return digest(state, query.camera, query.prior)
+
+
 class _Journal:
     """One line of JSON for each finished query; the first says what made them."""
 
     def __init__(self, path: Path, stamp: str) -> None:
         self.path = path
         self.records: dict[str, Record] = {}
+        self._asked: dict[str, str] = {}
         lines = path.read_bytes().split(b"\n") if path.is_file() else []
         whole = lines[:-1]  # what comes after the last newline was cut off
         if not whole:
             path.write_text(json.dumps({"stamp": stamp}) + "\n", encoding="utf-8")
             return
         try:
-            first, *rest = (json.loads(line) for line in whole)
-        except ValueError as error:
+            first, *rest = (without_matches(dict(json.loads(line))) for line in whole)
+            names = [str(record["name"]) for record in rest]
+        except (ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"{path}: cannot be read ({error}); delete it, or choose another "
                 "--output"
@@ -120,17 +153,23 @@ class _Journal:
                 f"{path.parent}: holds poses by another map or other options; choose "
                 "another --output, or delete it"
             )
-        self.records = {record["name"]: record for record in rest}
+        for name, record in zip(names, rest, strict=True):  # the last of a name counts
+            self._asked[name] = record.pop("asked", "")
+            self.records[name] = record
         if lines[-1]:
             replace_text(path, b"\n".join([*whole, b""]).decode())
 
-    def add(self, record: Record) -> None:
+    def has(self, name: str, asked: str) -> bool:
+        """Tell whether a query is finished, and was the same then."""
+        return self._asked.get(name) == asked
+
+    def add(self, record: Record, asked: str) -> None:
         """Write a query down; it stays, whatever happens next."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps({**record, "asked": asked}) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.records[record["name"]] = record
+        self.records[record["name"]] = without_matches(record)
 
 
 def _localize_one(
@@ -154,7 +193,7 @@ def _localize_one(
             f"image of {size[0]} x {size[1]}; correct the list"
         )
     found = localizer.localize(
-        image.rgb, camera, orientation=image.orientation, rough=exif is not None
+        image.rgb, camera, query.prior, image.orientation, rough=exif is not None
     )
     return _record(query.name, found)
 
@@ -174,6 +213,7 @@ def _record(name: str, found: Localization) -> Record:
         "matches": len(found.xy),
         "retrieved": list(found.retrieved),
         "milliseconds": found.milliseconds,
+        "matched": pack_matches(found),
     }
 
 

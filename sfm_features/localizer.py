@@ -10,10 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from sfm_features.atlas import Atlas
-from sfm_features.colmap import PoseEstimate, estimate_absolute_pose
+from sfm_features.candidates import Candidates, match_near, merge
+from sfm_features.chance import expect_by_chance
+from sfm_features.colmap import (
+    PoseEstimate,
+    check_camera,
+    estimate_absolute_pose,
+    project_points,
+)
 from sfm_features.errors import InputError
 from sfm_features.extract import extract_one
-from sfm_features.geometry import project
 from sfm_features.queries import LocalizeOptions
 from sfm_features.registry import (
     DEFAULT_RATIO,
@@ -21,10 +27,7 @@ from sfm_features.registry import (
     build_matcher,
 )
 from sfm_features.types import (
-    F32,
-    I64,
     U8,
-    Bool,
     Camera,
     Features,
     Localization,
@@ -32,45 +35,20 @@ from sfm_features.types import (
     Pose,
     RunOptions,
 )
+from sfm_features.verdict import LEAST_MATCHES, Trial, judge
 
 _FOCAL_FACTOR = 1.2
 """Focal length over the longer side where nothing is known, as COLMAP guesses it."""
-_LEAST_MATCHES = 6
-_LEAST_SPREAD = 0.01
-"""Least breadth of what is seen, as a share of the image's diagonal."""
-_GUIDED_BELOW = 100
-"""Inliers of a first pose below which a second look is taken."""
+_MOST_TRIED = 500
+"""Matches among which a pose is searched for; more cost time and are worse."""
+_MOST_WEIGHED = 1_500
+"""Matches by which it is told from chance."""
+_USUAL_SIDE_PX = 1024
+"""Longer side of an image to which distances in pixels refer."""
 _GUIDED_PX = 16.0
-_DOUBTFUL_SHARE = 0.1
-"""Share of the matched keypoints that must fit, or other images are tried, too."""
+_GUIDED_POINTS = 5_000
 _FARTHER = 3
 """How many times the first number of images are tried then."""
-_GUIDED_POINTS = 5_000
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """A query's features, and its matches: rows (M,) of points, of keypoints (M,)."""
-
-    features: Features
-    names: tuple[str, ...]
-    points: I64
-    keypoints: I64
-
-    @property
-    def xy(self) -> F32:
-        return self.features.keypoints[self.keypoints]
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def with_more(self, points: I64, keypoints: I64) -> _Candidates:
-        """Add matches; each pair stays once."""
-        own = np.stack([self.points, self.keypoints], 1)
-        pairs = np.unique(
-            np.concatenate([own, np.stack([points, keypoints], 1)]), axis=0
-        )
-        return replace(self, points=pairs[:, 0], keypoints=pairs[:, 1])
 
 
 @dataclass(frozen=True)
@@ -79,6 +57,10 @@ class _Focal:
 
     estimate: bool
     refine: bool
+
+    def once_found(self) -> _Focal:
+        """Return what is to be done when it is about right."""
+        return _Focal(estimate=False, refine=self.estimate or self.refine)
 
 
 class Localizer:
@@ -117,7 +99,7 @@ class Localizer:
 
         Without a camera, its focal length is found along with the pose; that of a
         `rough` one, as EXIF tells it, is refined. `prior` is about where the image was
-        taken: the map is searched only near there.
+        taken: the map is searched only near there (`options.max_distance`).
         """
         watch = _Watch()
         size = (image.shape[1], image.shape[0])
@@ -128,90 +110,139 @@ class Localizer:
                 f"the camera is of {camera.width} x {camera.height} px, the image of "
                 f"{size[0]} x {size[1]}; give the camera of this image"
             )
+        check_camera(camera)
         features = extract_one(self._extractor, image, self._extraction, orientation)
         watch.note("extract")
         if not len(features):
             return _fail("no features", "nothing stands out in it", camera, watch)
         # More than are matched at first: if those were of another place, others follow.
         count = self.options.neighbours
-        names = self.atlas.choose(features, _FARTHER * count, prior)
+        names = self.atlas.choose(
+            features, _FARTHER * count, prior, self.options.max_distance
+        )
         watch.note("retrieve")
         if not names:
             reason = "no image of the map looks like it"
             return _fail("no candidates", reason, camera, watch)
         if self.atlas.vlad is None and prior is None:
             count = len(names)  # nothing tells which are worth more than others
-        matched = self._match(features, names[:count])
-        watch.note("match")
-        estimate = self._estimate(matched, camera, focal)
-        if names[count:] and _is_doubtful(matched, estimate):
-            others = self._match(features, names[count:])
-            other = self._estimate(others, camera, focal)
-            if _count_inliers(other) > _count_inliers(estimate):
-                matched, estimate = others, other
-        if estimate is not None and self._is_weak(estimate):
-            more = self._look_again(matched, estimate)
-            again = self._estimate(more, estimate.camera, focal)
-            if _count_inliers(again) > estimate.num_inliers:
-                matched, estimate = more, again
-        watch.note("pose")
-        return _judge(matched, estimate, camera, self.options.min_inliers, watch)
+        best, tried = self._compare(features, names, count, camera, focal, watch)
+        matched = best.matched
+        if best.estimate is not None and self.options.guided and best.is_weak():
+            more = self._look_again(matched, best.estimate)
+            again = self._estimate(more, best.estimate.camera, focal.once_found())
+            best = max(best, again, key=lambda trial: trial.num_inliers)
+            watch.note("second look")
+        # What was found near where a pose sees it fits that pose: it proves nothing.
+        by_chance = self._expect_by_chance(matched, best.estimate, focal)
+        least = self.options.min_inliers
+        return judge(best, by_chance, tried, camera, least, watch.milliseconds)
 
-    def _match(self, features: Features, names: Sequence[str]) -> _Candidates:
-        """Match with images of the map.
+    def _compare(
+        self,
+        features: Features,
+        names: Sequence[str],
+        count: int,
+        camera: Camera,
+        focal: _Focal,
+        watch: _Watch,
+    ) -> tuple[Trial, tuple[str, ...]]:
+        """Match with the first images, and with the next ones while in doubt."""
+        best: Trial | None = None
+        for start in range(0, len(names), count):
+            parts = self._match(features, names[start : start + count])
+            watch.note("second match" if start else "match")
+            found = self._search(parts, camera, focal)
+            watch.note("pose")
+            if best is None or found.num_inliers > best.num_inliers:
+                best = found
+            if not best.is_doubtful():
+                break
+        assert best is not None, "no names"
+        return best, tuple(names[: start + count])
 
-        One keypoint may have several points, from different images: the pose decides.
-        """
+    def _match(self, features: Features, names: Sequence[str]) -> list[Candidates]:
+        """Match with images of the map: what each has to say."""
         others = [self.atlas.read(name) for name in names]
-        none = np.zeros(0, np.int64)
-        found = _Candidates(features, tuple(names), none, none)
         results = self._matcher.match_many(features, others)
-        points, keypoints = [none], [none]
+        found = []
         for name, matches in zip(names, results, strict=True):
-            rows = self.atlas.point_rows(name)[matches.indices[:, 1]]
-            points.append(rows[rows >= 0])
-            keypoints.append(matches.indices[rows >= 0, 0].astype(np.int64))
-        return found.with_more(np.concatenate(points), np.concatenate(keypoints))
+            points = self.atlas.point_rows(name)[matches.indices[:, 1]]
+            known = points >= 0
+            keypoints = matches.indices[known, 0].astype(np.int64)
+            scores = matches.scores[known]
+            found.append(
+                Candidates(features, (name,), points[known], keypoints, scores)
+            )
+        return found
 
-    def _estimate(
-        self, matched: _Candidates, camera: Camera, focal: _Focal
-    ) -> PoseEstimate | None:
-        if len(matched) < _LEAST_MATCHES:
-            return None
-        return estimate_absolute_pose(
+    def _search(
+        self, parts: Sequence[Candidates], camera: Camera, focal: _Focal
+    ) -> Trial:
+        """Search for a pose by what all images say; or by those of each place."""
+        groups = [parts]
+        if self.options.covisibility:
+            names = [part.names[0] for part in parts]
+            groups = [[parts[i] for i in rows] for rows in self.atlas.group(names)]
+        trials = [self._estimate(merge(group), camera, focal) for group in groups]
+        return max(trials, key=lambda trial: trial.num_inliers)
+
+    def _estimate(self, matched: Candidates, camera: Camera, focal: _Focal) -> Trial:
+        """Find the pose that fits most matches."""
+        if len(matched) < LEAST_MATCHES:
+            return Trial(matched, None)
+        estimate = estimate_absolute_pose(
             matched.xy,
             self.atlas.model.points[matched.points],
             camera,
-            self.options.max_error_px,
+            _scale(self.options.max_error_px, camera),
             self.run.seed,
             focal.estimate,
             focal.refine,
+            tried=matched.choose_best()[:_MOST_TRIED],
         )
+        if estimate is None:
+            return Trial(matched, None)
+        once = matched.choose_best(estimate.inliers)
+        inliers = np.zeros(len(matched), np.bool_)
+        inliers[once] = True
+        return Trial(matched, replace(estimate, inliers=inliers))
 
-    def _is_weak(self, estimate: PoseEstimate) -> bool:
-        enough = estimate.num_inliers >= _LEAST_MATCHES
-        return self.options.guided and enough and estimate.num_inliers < _GUIDED_BELOW
-
-    def _look_again(self, matched: _Candidates, estimate: PoseEstimate) -> _Candidates:
+    def _look_again(self, matched: Candidates, estimate: PoseEstimate) -> Candidates:
         """Add matches of points with what is near to where a pose sees them."""
         rows, descriptors = self.atlas.collect_points(matched.names, _GUIDED_POINTS)
         pose, camera = estimate.cam_from_world, estimate.camera
-        world = self.atlas.model.points[rows]
-        seen = project(camera, world @ pose.rotation.T + pose.translation)
+        seen = project_points(self.atlas.model.points[rows], pose, camera)
         with np.errstate(invalid="ignore"):
             inside = (seen >= 0).all(1) & (seen < [camera.width, camera.height]).all(1)
-        rows, descriptors, seen = rows[inside], descriptors[inside], seen[inside]
-        reach = _GUIDED_PX * max(camera.width, camera.height) / 1024
-        apart = seen.astype(np.float32)[:, None] - matched.features.keypoints[None]
-        near = (np.abs(apart) <= reach).all(axis=2)
-        if not near.any():
-            return matched
-        products = descriptors @ matched.features.descriptors.T
-        similarity = np.where(near, products, -np.inf)
-        best, back = similarity.argmax(axis=1), similarity.argmax(axis=0)
-        index = np.arange(len(rows))
-        mutual = (back[best] == index) & near[index, best]
-        return matched.with_more(rows[mutual], best[mutual])
+        reach = _scale(_GUIDED_PX, camera)
+        points, keypoints, similarities = match_near(
+            matched.features, seen[inside], descriptors[inside], reach
+        )
+        near = replace(
+            matched,
+            points=rows[inside][points],
+            keypoints=keypoints,
+            similarities=similarities,
+        )
+        return merge([matched, near])
+
+    def _expect_by_chance(
+        self, matched: Candidates, estimate: PoseEstimate | None, focal: _Focal
+    ) -> float:
+        """Return log10 of how many such poses wrong matches alone would give."""
+        if estimate is None:
+            return np.inf
+        weighed = matched.choose_best()[:_MOST_WEIGHED]
+        pose, camera = estimate.cam_from_world, estimate.camera
+        points = self.atlas.model.points[matched.points[weighed]]
+        return expect_by_chance(
+            project_points(points, pose, camera),
+            matched.xy[weighed],
+            _scale(self.options.max_error_px, camera),
+            camera.width * camera.height,
+            needed=4 if focal.estimate else 3,
+        )
 
 
 class _Watch:
@@ -223,78 +254,14 @@ class _Watch:
 
     def note(self, step: str) -> None:
         now = time.perf_counter()
-        self.milliseconds[step] = round(1000 * (now - self._last), 2)
+        before = self.milliseconds.get(step, 0.0)
+        self.milliseconds[step] = round(before + 1000 * (now - self._last), 2)
         self._last = now
 
 
-def _count_inliers(estimate: PoseEstimate | None) -> int:
-    return 0 if estimate is None else estimate.num_inliers
-
-
-def _is_doubtful(matched: _Candidates, estimate: PoseEstimate | None) -> bool:
-    """Tell whether a pose explains so little that another place may explain more."""
-    if estimate is None or estimate.num_inliers < _GUIDED_BELOW:
-        return True
-    fitting = np.unique(matched.keypoints[estimate.inliers])
-    return len(fitting) < _DOUBTFUL_SHARE * len(np.unique(matched.keypoints))
-
-
-def _judge(
-    matched: _Candidates,
-    estimate: PoseEstimate | None,
-    camera: Camera,
-    min_inliers: int,
-    watch: _Watch,
-) -> Localization:
-    """Say what was found, or what is wrong with it."""
-    if len(matched) < _LEAST_MATCHES:
-        reason = f"{len(matched)} matches with points of {len(matched.names)} images"
-        return _describe("few matches", reason, matched, camera, watch)
-    if estimate is None:
-        reason = f"no pose fits any of {len(matched)} matches"
-        return _describe("few inliers", reason, matched, camera, watch)
-    reason = f"{estimate.num_inliers} of {len(matched)} matches fit one pose"
-    status: LocalizationStatus = "localized"
-    if estimate.num_inliers < min_inliers:
-        status = "few inliers"
-    elif not _is_spread(matched.xy[estimate.inliers], camera):
-        status, reason = "degenerate", f"{reason}, but all of them at one place"
-    found = _describe(status, reason, matched, camera, watch, estimate.inliers)
-    if status != "localized":
-        return found
-    return replace(
-        found,
-        cam_from_world=estimate.cam_from_world,
-        camera=estimate.camera,
-        covariance=estimate.covariance,
-    )
-
-
-def _fail(
-    status: LocalizationStatus, reason: str, camera: Camera, watch: _Watch
-) -> Localization:
-    return Localization(status, reason, None, camera, milliseconds=watch.milliseconds)
-
-
-def _describe(
-    status: LocalizationStatus,
-    reason: str,
-    matched: _Candidates,
-    camera: Camera,
-    watch: _Watch,
-    inliers: Bool | None = None,
-) -> Localization:
-    return Localization(
-        status,
-        reason,
-        None,
-        camera,
-        retrieved=matched.names,
-        xy=matched.xy,
-        point_rows=matched.points,
-        inliers=np.zeros(len(matched), np.bool_) if inliers is None else inliers,
-        milliseconds=watch.milliseconds,
-    )
+def _scale(distance_px: float, camera: Camera) -> float:
+    """Scale a distance to an image that is smaller than usual."""
+    return distance_px * min(1.0, max(camera.width, camera.height) / _USUAL_SIDE_PX)
 
 
 def _guess_camera(size: tuple[int, int]) -> Camera:
@@ -303,8 +270,7 @@ def _guess_camera(size: tuple[int, int]) -> Camera:
     return Camera("SIMPLE_RADIAL", *size, (focal, width / 2, height / 2, 0.0))
 
 
-def _is_spread(xy: F32, camera: Camera) -> bool:
-    """Tell whether pixels are neither at one place nor on a line."""
-    breadth = np.linalg.svd(xy - xy.mean(axis=0), compute_uv=False)[-1]
-    diagonal = np.hypot(camera.width, camera.height)
-    return bool(breadth / np.sqrt(len(xy)) > _LEAST_SPREAD * diagonal)
+def _fail(
+    status: LocalizationStatus, reason: str, camera: Camera, watch: _Watch
+) -> Localization:
+    return Localization(status, reason, None, camera, milliseconds=watch.milliseconds)

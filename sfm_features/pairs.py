@@ -65,7 +65,8 @@ class PairOptions:
     """Partners of an image, for retrieval, gps, poses and covisibility."""
     max_distance: float = float("inf")
     """Largest distance, in metres for gps, in the model's unit for poses; for retrieval
-    in metres too, if --images tells where they were taken."""
+    in metres by the GPS of --images, or else in the model's unit by the poses of
+    --model, where both images have one."""
     max_angle_deg: float = 60.0
     """Largest angle between two viewing directions, for poses."""
 
@@ -143,9 +144,11 @@ def _pair_by_retrieval(options: PairOptions) -> list[Pair]:
     with GlobalStore.open(options.descriptors) as store:
         names = store.names()
     database = select_names(names, options.database, "--database")
+    poses: dict[str, Pose] = {}
     if options.model is not None:
-        in_model = colmap.read_model(options.model).images
-        database = [name for name in database if name in in_model]
+        images = colmap.read_model(options.model).images
+        poses = {name: image.cam_from_world for name, image in images.items()}
+        database = [name for name in database if name in poses]
     if not database:
         raise InputError(
             f"{options.descriptors}: describes none of the images to pair with; check "
@@ -153,16 +156,22 @@ def _pair_by_retrieval(options: PairOptions) -> list[Pair]:
         )
     queries = select_names(names, options.queries, "--queries")
     return pair_similar(
-        options.descriptors, queries, database, options.neighbours, _gate(options)
+        options.descriptors,
+        queries,
+        database,
+        options.neighbours,
+        _gate(options, poses),
     )
 
 
-def _gate(options: PairOptions) -> Allowed | None:
-    """Allow only what lies near by GPS, where both images tell."""
-    if options.images is None or not np.isfinite(options.max_distance):
+def _gate(options: PairOptions, poses: Mapping[str, Pose]) -> Allowed | None:
+    """Allow only what lies near by GPS or by poses, where both images have it."""
+    if not np.isfinite(options.max_distance):
         return None
-    names = list_images(options.images)
-    centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
+    centres = {name: pose.centre for name, pose in poses.items()}
+    if options.images is not None:
+        names = list_images(options.images)
+        centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
 
     def is_near(query: str, name: str) -> bool:
         if query not in centres or name not in centres:

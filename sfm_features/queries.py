@@ -1,17 +1,20 @@
-"""Which images are to be localized, how, and what is known of their cameras."""
+"""New images for a map: which are localized, or added, and how."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+import numpy as np
+
 from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError
+from sfm_features.geometry import rotation_from_quaternion
 from sfm_features.images import list_images, read_lines
-from sfm_features.types import Camera
+from sfm_features.types import Camera, Pose
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,19 @@ class QueryOptions:
 
     images: Path | None = None
     """Folder of the images that a list names; default: where the list is."""
+    priors: Path | None = None
+    """Text file that tells about where queries were taken, `name x y z` or a line of
+    poses.txt for each: the map is searched only near there."""
     names: Literal["basename", "path"] = "basename"
     """How poses.txt names images: file names, as visuallocalization.net wants it, or
     with their folders."""
     fallback: Literal["none", "retrieval"] = "none"
     """What a failed query gets: no pose, or that of the image that looks most like it,
     and is marked so."""
+    report: bool = True
+    """Write report.html."""
+    map_images: Path | None = None
+    """Folder of the map's images, for the report; default: where it was made from."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,16 @@ class LocalizeOptions:
     neighbours: int = 20
     """Images of the map that a query is matched with."""
     max_error_px: float = 8.0
-    """Reprojection error up to which a match fits a pose."""
+    """Reprojection error up to which a match fits a pose, less in an image whose longer
+    side is below 1024 px."""
     min_inliers: int = 15
     """Matches that must fit, or the query fails."""
+    covisibility: bool = False
+    """Split the images that a query is matched with into groups that share points, and
+    keep the pose of the group that explains most: for places that look alike."""
+    max_distance: float = float("inf")
+    """How far from a query's prior images of the map may lie, in the map's unit;
+    default: only the nearest are searched."""
     guided: bool = True
     """Look again for points near where a weak first pose sees them."""
     codebook: Path | None = None
@@ -53,18 +70,45 @@ class LocalizeOptions:
                 raise OptionError(
                     f"--{flag} {getattr(self, name)}: must be at least {least}"
                 )
-        if not self.max_error_px > 0:
-            raise OptionError(
-                f"--max-error-px {self.max_error_px}: must be more than 0"
-            )
+        for name in ("max_error_px", "max_distance"):
+            if not getattr(self, name) > 0:
+                flag = name.replace("_", "-")
+                raise OptionError(f"--{flag} {getattr(self, name)}: must be above 0")
+
+
+@dataclass(frozen=True)
+class AddOptions:
+    """How images are added to a map."""
+
+    neighbours: int = 20
+    """Images of the map that a new one is matched with, and so many of the new ones;
+    all, where no codebook fits the features."""
+    same_camera: bool = False
+    """The new images were taken with the map's camera of their size, which stays as it
+    is; else they get cameras of their own."""
+    refine: bool = False
+    """Bundle-adjust the larger map; without it, poses and cameras of the map stay
+    exactly as they are."""
+    masks: Path | None = None
+    """Folder of masks named NAME.png, if the map was made with masks."""
+    codebook: Path | None = None
+    """Codebook for retrieval, if the map's features are not evo's."""
+    weights: Path | None = None
+    """Weights of the map's features, if they are not those of the package."""
+
+    def check(self) -> None:
+        """Raise OptionError for a value that makes no sense."""
+        if self.neighbours < 1:
+            raise OptionError(f"--neighbours {self.neighbours}: must be at least 1")
 
 
 @dataclass(frozen=True)
 class Query:
-    """An image of a folder; its camera if that is given."""
+    """An image of a folder; its camera, and about where it was taken, if given."""
 
     name: str
     camera: Camera | None = None
+    prior: Pose | None = None
 
 
 def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
@@ -77,7 +121,7 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     if source.is_dir():
         return source, [Query(name) for name in list_images(source)]
     folder = images or source.parent
-    queries = read_queries(source)
+    queries = read_queries(source, folder)
     for query in queries:
         if not (folder / query.name).is_file():
             raise InputError(
@@ -90,9 +134,40 @@ def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     return folder, queries
 
 
-def read_queries(source: Path) -> list[Query]:
-    """Read a list in hloc's format; whether the images are there does not matter."""
-    return [_parse(line, source) for line in read_lines(source)]
+def read_queries(source: Path, folder: Path | None = None) -> list[Query]:
+    """Read a list in hloc's format; whether the images are there does not matter.
+
+    Where there is a file of that name in the folder, a whole line is its name.
+    """
+    return [_parse(line, source, folder) for line in read_lines(source)]
+
+
+def add_priors(queries: Sequence[Query], path: Path) -> list[Query]:
+    """Add about where queries were taken, by a list; those not in it have no prior."""
+    known = dict(_parse_prior(line, path) for line in read_lines(path))
+    found = [replace(query, prior=known.get(query.name)) for query in queries]
+    if not any(query.prior for query in found):
+        raise InputError(
+            f"{path}: names none of the queries; write their names with their folders, "
+            f"as {queries[0].name!r}"
+        )
+    return found
+
+
+def _parse_prior(line: str, path: Path) -> tuple[str, Pose]:
+    name, *rest = line.split()
+    try:
+        numbers = np.array(rest, np.float64)
+    except ValueError:
+        numbers = np.zeros(0)
+    usable = len(numbers) in (3, 7) and np.isfinite(numbers).all()
+    if not usable or (len(numbers) == 7 and not numbers[:4].any()):
+        raise InputError(
+            f"{path}: {line!r} is neither `name x y z` nor `name qw qx qy qz tx ty tz`"
+        )
+    if len(numbers) == 3:
+        return name, Pose(np.eye(3), -numbers)
+    return name, Pose(rotation_from_quaternion(numbers[:4]), numbers[4:])
 
 
 def refuse_equal_basenames(queries: Sequence[Query]) -> None:
@@ -109,7 +184,9 @@ def refuse_equal_basenames(queries: Sequence[Query]) -> None:
             )
 
 
-def _parse(line: str, source: Path) -> Query:
+def _parse(line: str, source: Path, folder: Path | None) -> Query:
+    if folder is not None and (folder / line).is_file():  # its name may have spaces
+        return Query(line)
     # As in a list of pairs, a tab sets off a name that holds a space.
     name, tab, numbers = line.partition("\t")
     rest = numbers.split()
@@ -119,15 +196,14 @@ def _parse(line: str, source: Path) -> Query:
         return Query(name)
     try:
         model, width, height, *params = rest
+        if not params:
+            raise OptionError("its parameters are missing")
         values = colmap.parse_params(model, ",".join(params))
-        size = int(width), int(height)
+        camera = Camera(model, int(width), int(height), values)
+        colmap.check_camera(camera)
     except (ValueError, OptionError) as error:
         raise InputError(
-            f"{source}: {line!r} is not `name MODEL width height parameters` ({error})"
+            f"{source}: {line!r} is not `name MODEL width height parameters` "
+            f"({error}); write it so, or the name alone"
         ) from error
-    if not values or min(size) < 1:
-        raise InputError(
-            f"{source}: {line!r} lacks the parameters of its camera; write `name MODEL "
-            "width height parameters`, or the name alone"
-        )
-    return Query(name, Camera(model, *size, values))
+    return Query(name, camera)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +102,10 @@ def reconstruct(
             failure = _map(workspace, images, mapping, run.seed, verified, stop)
     models = [colmap.read_model(path) for path in colmap.list_models(workspace.sparse)]
     files = features, matches
-    summary = _summarize(workspace, *files, models, skipped, watch.seconds, truth)
+    summary = replace(
+        _summarize(workspace, *files, models, skipped, watch.seconds, truth),
+        image_folders=[str(images.resolve())],
+    )
     with explain_os_errors(output):
         summary.write(output)
     if options.report:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sfm_features.journal import replace_text
 from sfm_features.metrics import ModelErrors
@@ -28,7 +29,8 @@ class Summary:
     """Models (largest first), what was left out and why, seconds by stage.
 
     `skipped` are images that could not be decoded, `unregistered` those that are not
-    in the largest model, `errors` its distance from true poses where they are known.
+    in the largest model, `errors` its distance from true poses where they are known,
+    `image_folders` where the photographs are.
     """
 
     images: int
@@ -37,6 +39,7 @@ class Summary:
     unregistered: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     errors: ModelErrors | None = None
+    image_folders: Sequence[str] = ()
 
     def to_text(self) -> str:
         """Say it in lines."""
@@ -47,22 +50,58 @@ class Summary:
         ]
         if self.errors is not None:
             lines.append(_describe_errors(self.errors))
-        for title, reasons in (
-            ("could not be read", self.skipped),
-            ("not registered", self.unregistered),
-        ):
-            if reasons:
-                lines.append(f"{len(reasons)} images {title}:")
-                lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
-        stages = ", ".join(f"{stage} {s:.1f}" for stage, s in self.seconds.items())
-        lines.append(f"seconds: {stages}, in all {sum(self.seconds.values()):.1f}")
-        return "\n".join(lines)
+        lines += _list_reasons(self.skipped, self.unregistered)
+        return "\n".join([*lines, _describe_seconds(self.seconds)])
 
     def write(self, folder: Path) -> None:
         """Write summary.txt and summary.json."""
-        content = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        replace_text(folder / "summary.txt", self.to_text() + "\n")
-        replace_text(folder / "summary.json", content + "\n")
+        _write(folder, self.to_text(), asdict(self))
+
+
+@dataclass(frozen=True)
+class AddSummary:
+    """What became of images that were to be added to a map.
+
+    `added` tells how many points each sees, `known` how many were in the map before;
+    the rest is as above.
+    """
+
+    images: int
+    added: Mapping[str, int]
+    before: ModelSummary
+    after: ModelSummary
+    known: int = 0
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    unregistered: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    image_folders: Sequence[str] = ()
+
+    def to_text(self) -> str:
+        """Say it in lines."""
+        before, after = self.before, self.after
+        lines = [
+            f"{len(self.added)} of {self.images} new images added; the map had "
+            f"{before.registered} images and {before.points} points, and has "
+            f"{after.registered} and {after.points}, mean reprojection error "
+            f"{after.mean_error_px:.2f} px"
+        ]
+        if self.known:
+            lines.append(f"{self.known} images were in it already")
+        lines += _list_reasons(self.skipped, self.unregistered)
+        return "\n".join([*lines, _describe_seconds(self.seconds)])
+
+    def write(self, folder: Path) -> None:
+        """Write summary.txt and summary.json."""
+        _write(folder, self.to_text(), asdict(self))
+
+
+def read_image_folders(folder: Path) -> list[Path]:
+    """Read where the photographs of an output folder are; none if it does not tell."""
+    try:
+        content = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return [Path(each) for each in content["image_folders"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def summarize_model(model: Model, folder: str) -> ModelSummary:
@@ -128,6 +167,31 @@ def _explain(
         f"shares only {max(to_model)} verified matches with the model; take another "
         "picture between it and its neighbours"
     )
+
+
+def _write(folder: Path, text: str, content: Mapping[str, Any]) -> None:
+    replace_text(folder / "summary.txt", text + "\n")
+    written = json.dumps(content, indent=2, ensure_ascii=False)
+    replace_text(folder / "summary.json", written + "\n")
+
+
+def _list_reasons(
+    skipped: Mapping[str, str], unregistered: Mapping[str, str]
+) -> list[str]:
+    lines = []
+    for title, reasons in (
+        ("could not be read", skipped),
+        ("not registered", unregistered),
+    ):
+        if reasons:
+            lines.append(f"{len(reasons)} images {title}:")
+            lines += [f"  {name}: {reason}" for name, reason in reasons.items()]
+    return lines
+
+
+def _describe_seconds(seconds: Mapping[str, float]) -> str:
+    stages = ", ".join(f"{stage} {s:.1f}" for stage, s in seconds.items())
+    return f"seconds: {stages}, in all {sum(seconds.values()):.1f}"
 
 
 def _describe_errors(errors: ModelErrors) -> str:

@@ -84,7 +84,10 @@ def triangulate(
             )
     made = colmap.read_model(workspace.sparse / "0")
     summary = Summary(
-        len(known.images), [summarize_model(made, "sparse/0")], seconds=watch.seconds
+        len(known.images),
+        [summarize_model(made, "sparse/0")],
+        seconds=watch.seconds,
+        image_folders=[str(images.resolve())],
     )
     with explain_os_errors(output):
         summary.write(output)

@@ -7,15 +7,20 @@ it is kept if the stamp still fits, and made again if not, as `make` would.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from sfm_features import colmap
 from sfm_features.journal import explain_os_errors
 from sfm_features.store import FeatureStore, MatchStore
+
+_BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -108,14 +113,20 @@ def import_database(
     matches: Path,
     cameras: colmap.CameraOptions,
     reference: Path | None = None,
+    names: Sequence[str] | None = None,
+    same_camera: bool = False,
 ) -> str:
-    """Make the database from features and matches if need be; return its stamp."""
-    stamp = digest(file_state(features), file_state(matches), cameras, reference)
+    """Make the database from features and matches if need be; return its stamp.
+
+    Without `names` all images of the features are in it.
+    """
+    made_from = (cameras, reference, names, same_camera)
+    stamp = digest(file_state(features), file_state(matches), *made_from)
     if workspace.database.exists() and has_stamp(workspace.database, stamp):
         return stamp
     forget_stamp(workspace.database)
     with FeatureStore.open(features) as f, MatchStore.open(matches) as m:
-        names = f.names()
+        names = f.names() if names is None else names
         colmap.import_features_and_matches(
             workspace.database,
             images,
@@ -124,9 +135,25 @@ def import_database(
             ((name, f.read_keypoints(name), f.read_size(name)) for name in names),
             ((pair, m.read(pair)) for pair in m.pairs(names)),
             reference,
+            same_camera,
         )
     write_stamp(workspace.database, stamp)
     return stamp
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file; the copy is there whole or not at all."""
+    draft = target.with_name(f".{target.name}.part")
+    with explain_os_errors(target):
+        total = source.stat().st_size
+        bar = tqdm(total=total, desc=f"copy {source.name}", unit="B", unit_scale=True)
+        with source.open("rb") as read, draft.open("wb") as write, bar:
+            while block := read.read(_BLOCK_BYTES):
+                write.write(block)
+                bar.update(len(block))
+            write.flush()
+            os.fsync(write.fileno())
+        draft.replace(target)
 
 
 def _stamp_path(product: Path) -> Path:

@@ -18,7 +18,13 @@ from sfm_features.cli import main
 from sfm_features.errors import InputError
 from sfm_features.geometry import rotation_from_quaternion
 from sfm_features.localize import localize
-from sfm_features.queries import LocalizeOptions, QueryOptions, list_queries
+from sfm_features.queries import (
+    LocalizeOptions,
+    Query,
+    QueryOptions,
+    add_priors,
+    list_queries,
+)
 from sfm_features.scenes import read_truth
 from sfm_features.types import RunOptions
 
@@ -74,7 +80,8 @@ def test_a_list_gives_cameras_and_is_checked(
     numbers = " ".join(map(str, camera.params))
     good = f"{name} {camera.model} {camera.width} {camera.height} {numbers}"
     listed = tmp_path / "list.txt"
-    listed.write_text(f"# queries\r\n\r\n{good}\r\n", encoding="utf-8", newline="")
+    text = f"\ufeff# queries\r\n\r\n{good}\r\n"  # as an editor on Windows writes it
+    listed.write_text(text, encoding="utf-8", newline="")
     images = town_photos / "images"
     _, (query,) = list_queries(listed, images)
     assert query.name == name and query.camera == camera
@@ -87,6 +94,9 @@ def test_a_list_gives_cameras_and_is_checked(
         (f"{name} PINHOLE 512", "MODEL"),
         (f"{name} PINHOLE 512 384 1.0", "MODEL"),
         (f"{name} NOTHING 512 384 1.0", "MODEL"),
+        (f"{name} SIMPLE_PINHOLE 512 384 nan 256 192", "MODEL"),
+        (f"{name} SIMPLE_PINHOLE 512 384 -9 256 192", "MODEL"),
+        (f"{name} SIMPLE_PINHOLE 512 384", "missing"),
         ("# nothing", "names no image"),
     ):
         listed.write_text(text, encoding="utf-8")
@@ -96,6 +106,65 @@ def test_a_list_gives_cameras_and_is_checked(
     listed.write_text(wrong, encoding="utf-8")
     with pytest.raises(InputError, match="correct the list"):
         localize(town_map[0], listed, tmp_path / "wrong", options, run=CPU)
+
+
+def test_a_list_may_name_files_with_spaces(tmp_path: Path) -> None:
+    write_image(tmp_path / "my photo.png", make_texture((32, 24), 0))
+    listed = tmp_path / "list.txt"
+    listed.write_text("\ufeffmy photo.png\n", encoding="utf-8")
+    assert list_queries(listed, None)[1] == [Query("my photo.png")]
+
+
+def test_another_camera_is_another_question(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    """After a correction in the list, that query is not taken for finished."""
+    images = town_map[1][0].parent
+    names = [path.name for path in town_map[1]]
+    listed, output = tmp_path / "list.txt", tmp_path / "out"
+    centres, reused = [], []
+    for focal in (900.0, 410.0):
+        camera = f"SIMPLE_PINHOLE 512 384 {focal} 256 192"
+        listed.write_text(f"{names[0]} {camera}\n{names[1]}\n", encoding="utf-8")
+        options = QueryOptions(images=images)
+        summary = localize(town_map[0], listed, output, options, run=CPU)
+        reused.append(summary.reused)
+        records = json.loads((output / "poses.json").read_text())
+        centres.append([r["pose"]["centre"] for r in records if r["pose"]])
+    assert reused == [0, 1]
+    assert centres[0] != centres[1] and centres[0][-1] == centres[1][-1]
+
+
+def test_priors_are_read_and_checked(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    queries = [Query("a.jpg"), Query("b c.jpg"), Query("d.jpg")]
+    listed = tmp_path / "priors.txt"
+    listed.write_text("# where\r\na.jpg 1 2 3\r\nd.jpg 1 0 0 0 1 2 3\r\n")
+    a, b, d = (query.prior for query in add_priors(queries, listed))
+    assert b is None and a is not None and d is not None
+    np.testing.assert_allclose(a.centre, [1, 2, 3])
+    np.testing.assert_allclose(d.centre, [-1, -2, -3])
+    for text, message in (
+        ("a.jpg 1 2", "neither"),
+        ("a.jpg 1 2 x", "neither"),
+        ("a.jpg 1 2 inf", "neither"),
+        ("a.jpg 0 0 0 0 1 2 3", "neither"),
+        ("e.jpg 1 2 3", "none of the queries"),
+    ):
+        listed.write_text(text)
+        with pytest.raises(InputError, match=message):
+            add_priors(queries, listed)
+    name = town_map[1][0].name
+    listed.write_text(f"{name} 1e6 0 0\n")
+    given = ["--priors", str(listed), "--max-distance", "1", "--device", "cpu"]
+    source, output = str(town_map[1][0].parent), tmp_path / "out"
+    wanted = tmp_path / "wanted.txt"
+    wanted.write_text(f"{name}\n{town_map[1][1].name}\n")
+    command = ["localize", str(town_map[0]), str(wanted), "--images", source]
+    assert main([*command, "--output", str(output), *given]) == 0
+    records = json.loads((output / "poses.json").read_text())
+    assert [r["status"] for r in records] == ["no candidates", "localized"]
 
 
 def test_equal_file_names_are_refused_or_kept_apart(
@@ -169,6 +238,12 @@ def test_a_killed_run_goes_on(
         process.send_signal(signal.SIGKILL)
     done = journal.read_bytes().count(b"\n") - 1
     assert not (output / "poses.txt").exists()
+    assert not (output / "report.html").exists()
     summary = localize(town_map[0], queries, output, run=CPU)
     assert summary.localized == 12 and summary.reused == done >= 2
     assert len(_read_poses(output / "poses.txt")) == 12
+    # The pictures need the matches of what was done before the kill, too.
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert page.count("beside <b>view") == 12
+    for line in (output / "poses.json", journal):
+        assert ('"matched"' in line.read_text()) == (line == journal)

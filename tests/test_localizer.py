@@ -13,6 +13,7 @@ import pytest
 from samples import make_texture
 
 from sfm_features.atlas import Atlas
+from sfm_features.colmap import read_model, write_model, write_poses
 from sfm_features.errors import InputError, OptionError
 from sfm_features.images import decode
 from sfm_features.localizer import Localizer
@@ -24,12 +25,15 @@ from sfm_features.retrieve import describe
 from sfm_features.scenes import read_truth
 from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.training.codebook import fit_vlad
-from sfm_features.types import Camera, Localization, RunOptions
+from sfm_features.triangulate import triangulate
+from sfm_features.types import Camera, Localization, Model, Pose, RunOptions
+
+CPU = RunOptions(device="cpu")
 
 
 @pytest.fixture(scope="module")
 def localizer(town_map: tuple[Path, list[Path]]) -> Iterator[Localizer]:
-    made = Localizer(town_map[0], run=RunOptions(device="cpu"))
+    made = Localizer(town_map[0], run=CPU)
     yield made
     made.atlas.close()
 
@@ -85,7 +89,7 @@ def test_the_map_is_never_written_to(
 ) -> None:
     folder, queries = town_map
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    made = Localizer(folder, run=RunOptions(device="cpu"))
+    made = Localizer(folder, run=CPU)
     made.localize(decode(queries[0]).rgb)
     made.atlas.close()
     after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -98,9 +102,7 @@ def test_failures_have_a_reason_and_no_pose(
     blank = np.full((384, 512, 3), 200, np.uint8)
     other = make_texture((512, 384), 77)
     rgb = decode(town_map[1][0]).rgb
-    strict = Localizer(
-        town_map[0], LocalizeOptions(min_inliers=10_000), RunOptions(device="cpu")
-    )
+    strict = Localizer(town_map[0], LocalizeOptions(min_inliers=10_000), CPU)
     tiny = np.ascontiguousarray(rgb[:8, :8])
     for image, made, expected in (
         (blank, localizer, {"no features"}),
@@ -134,7 +136,7 @@ def test_a_prior_keeps_the_search_near(
     pose = localizer.localize(rgb).cam_from_world
     assert pose is not None
     few = replace(localizer.options, neighbours=2)
-    near = Localizer(town_map[0], few, RunOptions(device="cpu"))
+    near = Localizer(town_map[0], few, CPU)
     found = near.localize(rgb, prior=pose)
     assert found.status == "localized" and len(found.retrieved) == 2
     known = [image.cam_from_world for image in near.atlas.model.images.values()]
@@ -143,12 +145,174 @@ def test_a_prior_keeps_the_search_near(
     near.atlas.close()
 
 
+def test_far_from_its_prior_nothing_is_searched(
+    town_map: tuple[Path, list[Path]], localizer: Localizer
+) -> None:
+    rgb = decode(town_map[1][0]).rgb
+    images = localizer.atlas.model.images
+    prior = localizer.localize(rgb).cam_from_world
+    assert prior is not None
+    centres = {n: image.cam_from_world.centre for n, image in images.items()}
+    distances = {n: np.linalg.norm(c - prior.centre) for n, c in centres.items()}
+    reach = float(np.median(list(distances.values())))
+    gated = replace(localizer.options, max_distance=reach)
+    near = Localizer(town_map[0], gated, CPU)
+    found = near.localize(rgb, prior=prior)
+    assert found.status == "localized"
+    assert set(found.retrieved) == {n for n, d in distances.items() if d <= reach}
+    away = replace(prior, translation=prior.translation + 1e3)
+    assert near.localize(rgb, prior=away).status == "no candidates"
+    assert len(near.localize(rgb).retrieved) == len(images)
+    near.atlas.close()
+
+
+def test_in_doubt_other_images_are_tried_and_the_time_is_told(
+    town_map: tuple[Path, list[Path]], localizer: Localizer
+) -> None:
+    few = replace(localizer.options, neighbours=2)
+    made = Localizer(town_map[0], few, CPU)
+    prior = made.atlas.model.images[made.atlas.names[0]].cam_from_world
+    found = made.localize(make_texture((512, 384), 77), prior=prior)
+    assert found.status in ("few matches", "few inliers") and len(found.retrieved) == 6
+    assert {"match", "second match", "pose"} < set(found.milliseconds)
+    made.atlas.close()
+
+
+@pytest.fixture(scope="module")
+def evo_localizer(
+    town_photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Localizer]:
+    """In a map of evo's features: a codebook fits them, and none is refused a match."""
+    folder = tmp_path_factory.mktemp("evo")
+    truth = read_truth(town_photos)
+    names = sorted(truth.poses)[::2]
+    write_poses(truth.cameras, {n: truth.poses[n] for n in names}, folder / "known")
+    triangulate(folder / "known", town_photos / "images", folder / "map", run=CPU)
+    made = Localizer(folder / "map", LocalizeOptions(neighbours=2), run=CPU)
+    yield made
+    made.atlas.close()
+
+
+def test_nothing_unrelated_is_localized(evo_localizer: Localizer) -> None:
+    """In small pictures, and for unknown cameras, wrong matches fit a pose at times."""
+    for seed, size in enumerate([(512, 384), (1024, 768), (320, 240), (160, 120)]):
+        width, height = size
+        camera = Camera("SIMPLE_PINHOLE", *size, (0.8 * width, width / 2, height / 2))
+        rng = np.random.default_rng(seed)
+        noise = rng.integers(0, 256, (height, width, 3), np.uint8)
+        for image in (noise, make_texture(size, seed)):
+            for known in (camera, None):
+                found = evo_localizer.localize(image, known)
+                assert found.cam_from_world is None, (size, known, found.reason)
+                assert len(found.retrieved) == len(evo_localizer.atlas.names)
+                assert "second match" in found.milliseconds
+
+
+def test_what_looks_alike_is_matched_and_enough(
+    town_photos: Path, evo_localizer: Localizer
+) -> None:
+    truth = read_truth(town_photos)
+    name = sorted(truth.poses)[5]
+    rgb = decode(town_photos / "images" / name).rgb
+    found = evo_localizer.localize(rgb, truth.cameras[name])
+    assert found.cam_from_world is not None, found.reason
+    off = np.linalg.norm(found.cam_from_world.centre - truth.poses[name].centre)
+    assert off < 0.0025 * truth.diameter
+    fitting = found.xy[found.inliers]
+    assert len(np.unique(fitting, axis=0)) == len(fitting)  # no keypoint counts twice
+
+
+def test_a_photo_of_the_map_is_where_the_map_says(
+    town_photos: Path, localizer: Localizer
+) -> None:
+    for name in localizer.atlas.names[:2]:
+        known = localizer.atlas.model.images[name]
+        rgb = decode(town_photos / "images" / name).rgb
+        found = localizer.localize(rgb, known.camera).cam_from_world
+        assert found is not None
+        turn = found.rotation @ known.cam_from_world.rotation.T
+        assert rotation_angle_deg(turn) < 0.1
+        off = np.linalg.norm(found.centre - known.cam_from_world.centre)
+        assert off < 0.005 * np.linalg.norm(np.ptp(localizer.atlas.centres, axis=0))
+
+
+def test_upside_down_without_a_word_of_it(
+    town_map: tuple[Path, list[Path]], localizer: Localizer
+) -> None:
+    """Either it is found as it is, turned by half a turn, or it has no pose."""
+    rgb = decode(town_map[1][0]).rgb
+    upright = localizer.localize(rgb).cam_from_world
+    assert upright is not None
+    turned = localizer.localize(np.ascontiguousarray(rgb[::-1, ::-1])).cam_from_world
+    if turned is not None:
+        turn = turned.rotation @ upright.rotation.T
+        assert rotation_angle_deg(turn) == pytest.approx(180, abs=1)
+
+
+def _write_twins(town_map: Path, folder: Path) -> None:
+    """Write a map that has a place twice: the second one with every third point."""
+    model = read_model(town_map / "sparse/0")
+    far, count = np.array([500.0, 0, 0]), len(model.points)
+    images = {}
+    with (
+        FeatureStore.open(town_map / "features.h5") as source,
+        FeatureStore.append(folder / "features.h5", source.config) as features,
+    ):
+        for name, image in model.images.items():
+            pose, ids = image.cam_from_world, image.point_ids
+            moved = Pose(pose.rotation, pose.translation - pose.rotation @ far)
+            fewer = np.where((ids >= 0) & (ids % 3 == 0), ids + count, -1)
+            for twin in (
+                replace(image, name=f"b/{name}"),
+                replace(image, name=f"a/{name}", cam_from_world=moved, point_ids=fewer),
+            ):
+                images[twin.name] = twin
+                features.write(twin.name, source.read(name))
+    both = Model(
+        images,
+        np.concatenate([model.points, model.points + far]),
+        np.tile(model.colours, (2, 1)),
+        np.tile(model.errors_px, 2),
+        np.tile(model.track_lengths, 2),
+    )
+    write_model(both, folder / "sparse/0")
+
+
+def test_a_place_that_is_there_twice(
+    town_map: tuple[Path, list[Path]], localizer: Localizer, tmp_path: Path
+) -> None:
+    """Clustered, the matches of one place do not stand in the way of the other's."""
+    _write_twins(town_map[0], tmp_path)
+    rgb = decode(town_map[1][0]).rgb
+    alone, found = localizer.localize(rgb), {}
+    for covisibility in (False, True):
+        options = replace(localizer.options, covisibility=covisibility)
+        made = Localizer(tmp_path, options, CPU)
+        found[covisibility] = made.localize(rgb)
+        groups = made.atlas.group(made.atlas.names)
+        assert sorted(map(len, groups)) == [len(made.atlas.names) // 2] * 2
+        made.atlas.close()
+    mixed, clustered = found[False], found[True]
+    assert alone.cam_from_world is not None and clustered.cam_from_world is not None
+    assert len(mixed.xy) > len(clustered.xy) == len(alone.xy)
+    assert clustered.num_inliers == alone.num_inliers
+    np.testing.assert_allclose(
+        clustered.cam_from_world.centre, alone.cam_from_world.centre, atol=1e-6
+    )
+    assert len(clustered.retrieved) == 2 * len(alone.retrieved)
+
+
 def test_what_does_not_fit_is_refused(
     town_map: tuple[Path, list[Path]], localizer: Localizer, tmp_path: Path
 ) -> None:
     rgb = decode(town_map[1][0]).rgb
     with pytest.raises(InputError, match="of this image"):
         localizer.localize(rgb, Camera("SIMPLE_PINHOLE", 9, 9, (9.0, 4.5, 4.5)))
+    with pytest.raises(OptionError, match="wants f, cx, cy"):
+        size = (rgb.shape[1], rgb.shape[0])
+        localizer.localize(rgb, Camera("SIMPLE_PINHOLE", *size, (0.0, 4.5, 4.5)))
+    with pytest.raises(OptionError, match="--max-distance 0"):
+        Localizer(town_map[0], LocalizeOptions(max_distance=0))
     with pytest.raises(OptionError, match="--neighbours 0"):
         Localizer(town_map[0], LocalizeOptions(neighbours=0))
     with pytest.raises(InputError, match="sparse/0"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,16 @@ from samples import make_texture, write_image
 
 from pipelines import codebook
 from sfm_features.cli import main
+from sfm_features.colmap import write_poses
 from sfm_features.errors import InputError, WeightsError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.nets.vlad import Vlad, load_vlad, save_vlad
 from sfm_features.nets.weights import Card
-from sfm_features.pairs import read_pairs
+from sfm_features.pairs import PairOptions, choose_pairs, read_pairs
 from sfm_features.retrieve import describe
 from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.training.codebook import fit_vlad
-from sfm_features.types import Features
+from sfm_features.types import Camera, Features, Pose
 
 
 def _describe(count: int, seed: int) -> np.ndarray:
@@ -113,6 +115,29 @@ def test_the_same_place_is_found_from_the_shell(tmp_path: Path) -> None:
     listed.write_text("7-0.png\n", encoding="utf-8")
     assert main([*command, *given, "--queries", str(listed)]) == 2
     assert main([*command, "--output", str(pairs)]) == 2
+
+
+def test_poses_keep_what_looks_alike_but_lies_far_away_apart(tmp_path: Path) -> None:
+    """Four images at x = 0, 1, 2 and 9 look alike; a fifth has no pose."""
+    described, known = tmp_path / "g.h5", tmp_path / "known"
+    camera = Camera("PINHOLE", 9, 9, (9, 9, 4.5, 4.5))
+    poses = {
+        name: Pose(np.eye(3), np.array([-x, 0.0, 0]))
+        for name, x in zip("abcd", (0, 1, 2, 9), strict=True)
+    }
+    write_poses(dict.fromkeys(poses, camera), poses, known)
+    with GlobalStore.append(described, {}) as store:
+        for name in "abcde":
+            store.write(name, np.ones(2, np.float32))
+    near = PairOptions(
+        descriptors=described, model=known, neighbours=9, max_distance=1.5
+    )
+    asked = [(q, n) for q, n in choose_pairs("retrieval", near) if "e" not in (q, n)]
+    assert asked == [("a", "b"), ("b", "c")]
+    anywhere = replace(near, max_distance=float("inf"))
+    assert len(choose_pairs("retrieval", anywhere)) == 10
+    queries = replace(near, queries="e")  # nothing tells where it was taken
+    assert len(choose_pairs("retrieval", queries)) == 4
 
 
 def test_a_codebook_is_made_from_photos(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipelines.benchmarks.strecha import read_calibrated
+from pipelines.benchmarks.strecha import fit_camera, read_calibrated
 from pipelines.protocols.phototourism import read_calibrations
 from pipelines.protocols.two_view import relate
 from sfm_features.errors import InputError
@@ -178,7 +178,4 @@ def _angle_deg(a: _View, b: _View) -> float:
 def _shrink(view: _View) -> tuple[U8, Camera]:
     rgb = resize_to(decode(view.path).rgb, POSE_SIDE_PX)
     height, width = rgb.shape[:2]
-    scale, k = width / view.width, view.calibration
-    # COLMAP's pixels: the corner is 0, so the principal point simply shrinks.
-    params = (k[0, 0] * scale, k[1, 1] * scale, k[0, 2] * scale, k[1, 2] * scale)
-    return rgb, Camera("PINHOLE", width, height, tuple(map(float, params)))
+    return rgb, fit_camera(view.calibration, view.width, (width, height))

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from sfm_features.errors import InputError
-from sfm_features.types import F64, Pose
+from sfm_features.images import decode
+from sfm_features.types import F64, Camera, Pose
 
 _NUMBERS = 9 + 3 + 9 + 3 + 2
 _SUFFIX = ".camera"
@@ -33,6 +34,27 @@ def read_calibrated(folder: Path) -> dict[str, tuple[F64, int, Pose]]:
     if not paths:
         raise InputError(f"{folder}: has no {_SUFFIX} files; check --strecha-cameras")
     return {path.name.removesuffix(_SUFFIX): _read_one(path) for path in paths}
+
+
+def read_scene(folder: Path) -> tuple[dict[str, Camera], dict[str, Pose]]:
+    """Read cameras, for the size that photos have, and poses of a folder of a scene.
+
+    It holds images/ and gt_dense_cameras/, as the benchmark's do.
+    """
+    cameras: dict[str, Camera] = {}
+    poses: dict[str, Pose] = {}
+    for name, (k, width, pose) in read_calibrated(folder / "gt_dense_cameras").items():
+        size = decode(folder / "images" / name).size
+        cameras[name] = fit_camera(k, width, size)
+        poses[name] = pose
+    return cameras, poses
+
+
+def fit_camera(calibration: F64, width: int, size: tuple[int, int]) -> Camera:
+    """Make the camera of an image of `size` from K (3, 3) for another `width`."""
+    # COLMAP's pixels: the corner is 0, so the principal point simply shrinks.
+    k = calibration * size[0] / width
+    return Camera("PINHOLE", *size, (*map(float, (k[0, 0], k[1, 1], *k[:2, 2])),))
 
 
 def _read_one(path: Path) -> tuple[F64, int, Pose]:

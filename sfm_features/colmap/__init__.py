@@ -6,9 +6,11 @@ arrays and our types; no pycolmap object leaves the package.
 
 from __future__ import annotations
 
+from sfm_features.colmap.adding import add_images
 from sfm_features.colmap.cameras import (
     CameraOptions,
     CameraSharing,
+    check_camera,
     parse_params,
     read_exif_camera,
 )
@@ -28,6 +30,7 @@ from sfm_features.colmap.pose import (
     RelativePose,
     estimate_absolute_pose,
     estimate_relative_pose,
+    project_points,
 )
 from sfm_features.colmap.running import Cancellation, cancel_on_signals
 from sfm_features.colmap.snapshots import find_snapshot
@@ -50,7 +53,9 @@ __all__ = [
     "RelativePose",
     "VerifiedPair",
     "VerifyOptions",
+    "add_images",
     "cancel_on_signals",
+    "check_camera",
     "covisible_counts",
     "estimate_absolute_pose",
     "estimate_relative_pose",
@@ -60,6 +65,7 @@ __all__ = [
     "list_models",
     "make_posed_model",
     "parse_params",
+    "project_points",
     "read_exif_camera",
     "read_gps",
     "read_model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,7 +12,7 @@ from typing import Literal, TypeAlias, get_args
 
 import pycolmap
 
-from sfm_features.colmap.convert import from_colmap_camera
+from sfm_features.colmap.convert import from_colmap_camera, to_colmap_camera
 from sfm_features.errors import OptionError
 from sfm_features.types import Camera
 
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 CameraSharing: TypeAlias = Literal["auto", "single", "folder", "image"]
 
 _FOCAL_FACTOR = 1.2  # COLMAP's guess: focal length over the longer side
+_LEAST_FOCAL, _MOST_FOCAL = 0.01, 100.0
+"""Focal lengths that a camera may have, over the longer side."""
+_MOST_EXTRA = 100.0
+"""How large parameters of distortion may be."""
 _HEAD_BYTES = 1 << 18
 _EXIF_MARKS = (b"Exif\0", b"eXIf", b"EXIF")
 _TIFF_STARTS = (b"II*\0", b"MM\0*")
@@ -136,9 +141,26 @@ class CameraBook:
         return _Exif(bitmap.exif_camera_model(), bitmap.exif_focal_length())
 
 
+def check_camera(camera: Camera) -> None:
+    """Raise OptionError for what no camera can be: COLMAP would crash on some of it."""
+    names = _parameter_names(camera.model)
+    if len(camera.params) == len(names) and all(map(math.isfinite, camera.params)):
+        made = to_colmap_camera(camera)
+        if not made.has_bogus_params(_LEAST_FOCAL, _MOST_FOCAL, _MOST_EXTRA):
+            return
+    raise OptionError(
+        f"camera {camera.model} {list(camera.params)} of {camera.width} x "
+        f"{camera.height} px: wants {', '.join(names)} in pixels, as COLMAP has them"
+    )
+
+
 def read_exif_camera(folder: Path, name: str, size: tuple[int, int]) -> Camera | None:
-    """Return the camera of an image by its EXIF; None if that tells no focal length."""
+    """Return the camera of an image by its EXIF; None if no sensible focal length."""
     _, found = CameraBook(CameraOptions(), folder).describe(name, size)
+    try:
+        check_camera(found.camera)
+    except OptionError:
+        return None
     return found.camera if found.has_prior else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 
@@ -34,12 +35,14 @@ def import_features_and_matches(
     keypoints: Iterable[tuple[str, F32, tuple[int, int]]],
     matches: Iterable[tuple[Pair, Matches]],
     reference: Path | None = None,
+    same_camera: bool = False,
 ) -> None:
     """Write a new database, replacing one that is there; a kill leaves none or all.
 
     keypoints yields (name, xy (N, 2) f32, (width, height)), one for each of `names`.
     Images get ids in the order of their names; those of the `reference` model keep its
-    ids and cameras. Without `images_dir` no EXIF is read.
+    ids and cameras, and with `same_camera` the others are given its camera of their
+    size. Without `images_dir` no EXIF is read.
     """
     draft = database.with_name(f".{database.name}.partial")
     try:
@@ -52,7 +55,7 @@ def import_features_and_matches(
             pycolmap.DatabaseTransaction(handle),
         ):
             book = CameraBook(cameras, images_dir)
-            writer = _Writer(handle, database, names, book, reference)
+            writer = _Writer(handle, database, names, book, reference, same_camera)
             writer.write_images(keypoints)
             writer.write_matches(matches)
             num_cameras = handle.num_cameras()
@@ -78,6 +81,7 @@ class _Writer:
         names: Sequence[str],
         book: CameraBook,
         reference: Path | None,
+        same_camera: bool,
     ) -> None:
         self._handle = handle
         self._book = book
@@ -86,6 +90,8 @@ class _Writer:
         self._camera_ids: dict[Hashable, int] = {}
         self._counts: dict[str, int] = {}
         self._next_camera_id = 1
+        self._same_camera = same_camera
+        self._by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         self._database = database
         self._bytes = self._bytes_assured = 0
         self.num_pairs = 0
@@ -103,6 +109,7 @@ class _Writer:
         for camera in model.cameras.values():
             camera.has_prior_focal_length = True
             self._handle.write_camera(camera, use_camera_id=True)
+            self._by_size[camera.width, camera.height].append(camera.camera_id)
         self._next_camera_id = max(model.cameras, default=0) + 1
         for image in model.images.values():
             if image.name in wanted:
@@ -152,6 +159,8 @@ class _Writer:
                     "the files that the model was made of"
                 )
             return known.camera_id
+        if self._same_camera:
+            return self._known_camera(name, size)
         group, prior = self._book.describe(name, size)
         if group not in self._camera_ids:
             camera = to_colmap_camera(prior.camera, self._next_camera_id)
@@ -160,6 +169,16 @@ class _Writer:
             self._camera_ids[group] = self._next_camera_id
             self._next_camera_id += 1
         return self._camera_ids[group]
+
+    def _known_camera(self, name: str, size: tuple[int, int]) -> int:
+        """Return the id of the reference's only camera of a size."""
+        found = self._by_size[size]
+        if len(found) != 1:
+            raise InputError(
+                f"{name}: is of {size[0]} x {size[1]} pixels, and {len(found)} cameras "
+                "of the map are; leave out --same-camera, or add it apart"
+            )
+        return found[0]
 
     def write_matches(self, matches: Iterable[tuple[Pair, Matches]]) -> None:
         """Write the matches of all pairs, each pair once."""

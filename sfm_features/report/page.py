@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from sfm_features.errors import ImageError, MissingExtra
+from sfm_features.errors import ImageError
 from sfm_features.journal import replace_text
 from sfm_features.report import facts, pictures, scene
 from sfm_features.report.data import ReportData
 from sfm_features.report.facts import ViewGraph
 from sfm_features.report.pictures import Picture
+from sfm_features.report.rendering import (
+    choose_evenly,
+    draw_in_threads,
+    load_template,
+    name_folder,
+)
 from sfm_features.types import I32, Bool, Pair
 
 logger = logging.getLogger(__name__)
@@ -29,9 +32,6 @@ MAX_THUMBNAILS = 60
 _THUMBNAIL_PX = 480
 _PAIR_PX = 560
 _PAIRS_SHOWN = 4
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,18 @@ class _DrawnPair:
 
 def write_report(output: Path, data: ReportData) -> Path:
     """Write the report of a reconstruction as one HTML file and return its path."""
-    render = _load_renderer()
+    render = load_template("report.html.j2")
     graph = facts.build_view_graph(data)
     best, worst = _choose_pairs(data, graph)
     names = _choose_names(data)
     with tqdm(total=len(names) + len(best + worst), desc="report", unit="image") as bar:
-        thumbnails = _in_threads(lambda n: _draw_thumbnail(data, n), names, bar)
-        drawn = _in_threads(lambda p: _draw_pair(data, p), best + worst, bar)
+        thumbnails, drawn = [], []
+        for thumbnail in draw_in_threads(lambda n: _draw_thumbnail(data, n), names):
+            thumbnails.append(thumbnail)
+            bar.update()
+        for pair in draw_in_threads(lambda p: _draw_pair(data, p), best + worst):
+            drawn.append(pair)
+            bar.update()
     page = render(
         **_describe(data, graph),
         thumbnails=thumbnails,
@@ -77,33 +82,11 @@ def write_report(output: Path, data: ReportData) -> Path:
     return output
 
 
-def _load_renderer() -> Callable[..., str]:
-    """Return a function from the page's values to the page."""
-    try:
-        import jinja2
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise MissingExtra(
-            f"the report needs {error.name}, which is not installed; "
-            "pip install 'sfm-features[report]'"
-        ) from error
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sfm_features"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["seconds"] = _format_seconds
-    template = environment.get_template("report.html.j2")
-
-    return functools.partial(template.render, plotly=get_plotlyjs())
-
-
 def _describe(data: ReportData, graph: ViewGraph) -> dict[str, Any]:
     """Gather what the page says in words and numbers."""
     return {
-        "title": data.title or _name_folder(data.images.resolve()),
+        "kind": "Reconstruction report",
+        "title": data.title or name_folder(data.images.resolve()),
         "made": datetime.now().astimezone(),
         "data": data,
         "graph": graph,
@@ -135,16 +118,10 @@ def _choose_names(data: ReportData) -> list[str]:
     if len(names) <= MAX_THUMBNAILS:
         return names
     outside = [name for name in names if name not in data.registered]
-    shown = _choose_evenly(outside, MAX_THUMBNAILS // 3)
+    shown = choose_evenly(outside, MAX_THUMBNAILS // 3)
     rest = [name for name in names if name not in set(outside)] or names
     rest = [name for name in rest if name not in set(shown)]
-    return sorted(shown + _choose_evenly(rest, MAX_THUMBNAILS - len(shown)))
-
-
-def _choose_evenly(names: Sequence[str], most: int) -> list[str]:
-    count = min(most, len(names))
-    rows = np.linspace(0, len(names) - 1, count).round().astype(int)
-    return [names[row] for row in rows]
+    return sorted(shown + choose_evenly(rest, MAX_THUMBNAILS - len(shown)))
 
 
 def _choose_pairs(data: ReportData, graph: ViewGraph) -> tuple[list[Pair], list[Pair]]:
@@ -202,34 +179,7 @@ def _look_up(pairs: Mapping[Pair, I32], pair: Pair) -> I32 | None:
     return pairs[turned][:, ::-1] if turned in pairs else None
 
 
-def _name_folder(folder: Path) -> str:
-    """Name the images' folder, or what holds it where it is just `images`."""
-    plain = folder.name.lower() in ("images", "photos", "")
-    return (folder.parent.name if plain else folder.name) or folder.name or "Images"
-
-
 def _measure_shape(thumbnails: Sequence[_Thumbnail]) -> float:
     """Return the width of most pictures over their height, within reason."""
     shapes = [t.picture.width / t.picture.height for t in thumbnails if t.picture]
     return float(np.clip(np.median(shapes), 0.75, 2)) if shapes else 4 / 3
-
-
-def _in_threads(
-    draw: Callable[[Item], Result], items: Iterable[Item], bar: Any
-) -> list[Result]:
-    results = []
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for result in pool.map(draw, items):
-            results.append(result)
-            bar.update()
-    return results
-
-
-def _format_seconds(seconds: float) -> str:
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sfm_features.images import decode, resize_to, turn_back, turn_upright
-from sfm_features.types import F32, I32, U8, Bool, undo_resize
+from sfm_features.types import F32, F64, I32, U8, Bool, undo_resize
 
 SEEN = (74, 222, 128)
 UNSEEN = (255, 120, 104)
@@ -68,9 +68,21 @@ def draw_keypoints(image: Upright, xy: F32, seen: Bool | None) -> Picture:
     """
     canvas, placed = image.rgb.copy(), image.place(xy)
     if seen is None:
-        return encode_picture(_draw_dots(canvas, placed, FOUND, 1.3, opacity=0.8))
-    canvas = _draw_dots(canvas, placed[~seen], UNSEEN, radius_px=1.3, opacity=0.6)
-    canvas = _draw_dots(canvas, placed[seen], SEEN, radius_px=1.9, opacity=0.95)
+        return encode_picture(draw_dots(canvas, placed, FOUND, 1.3, opacity=0.8))
+    canvas = draw_dots(canvas, placed[~seen], UNSEEN, radius_px=1.3, opacity=0.6)
+    canvas = draw_dots(canvas, placed[seen], SEEN, radius_px=1.9, opacity=0.95)
+    return encode_picture(canvas)
+
+
+def draw_depths(image: Upright, xy: F32, depths: F64) -> Picture:
+    """Draw pixels (N, 2) in the colour of their depth (N,), near ones warm."""
+    canvas = (image.rgb * 0.8).astype(np.uint8)
+    far_first = np.argsort(-depths)
+    shades = np.linspace(40, 240, len(depths)).astype(np.uint8)[:, None]
+    if len(shades):  # OpenCV has no colours for none
+        bgr = cv2.applyColorMap(shades, cv2.COLORMAP_TURBO)
+        colours = np.asarray(bgr[:, 0, ::-1], np.uint8)
+        canvas = draw_dots(canvas, image.place(xy)[far_first], colours, 2, opacity=0.9)
     return encode_picture(canvas)
 
 
@@ -96,7 +108,7 @@ def draw_pair(
         chosen = choose_rows(len(starts), most)
         canvas = _draw_lines(canvas, starts[chosen], ends[chosen], colour, opacity)
         dots = np.concatenate([starts, ends])
-        canvas = _draw_dots(canvas, dots, colour, radius_px=2, opacity=1.5 * opacity)
+        canvas = draw_dots(canvas, dots, colour, radius_px=2, opacity=1.5 * opacity)
     return encode_picture(canvas)
 
 
@@ -132,12 +144,18 @@ def encode_picture(rgb: U8) -> Picture:
     return Picture(f"data:image/jpeg;base64,{text}", rgb.shape[1], rgb.shape[0])
 
 
-def _draw_dots(
-    canvas: U8, xy: F32, colour: tuple[int, ...], radius_px: float, opacity: float
+def draw_dots(
+    canvas: U8,
+    xy: F32,
+    colours: tuple[int, ...] | U8,
+    radius_px: float,
+    opacity: float,
 ) -> U8:
+    """Draw dots (N, 2) of one colour (3,), or each of its own (N, 3)."""
     layer = canvas.copy()
     radius = round(radius_px * (1 << _SHIFT))
-    for x, y in _to_fixed(xy):
+    each = np.broadcast_to(colours, (len(xy), 3)).tolist()
+    for (x, y), colour in zip(_to_fixed(xy), each, strict=True):
         cv2.circle(layer, (x, y), radius, colour, -1, cv2.LINE_AA, _SHIFT)
     return _blend(layer, canvas, opacity)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sfm_features.images import turn_back
 from sfm_features.report.data import ReportData
 from sfm_features.report.facts import ViewGraph
 from sfm_features.report.pictures import choose_rows
-from sfm_features.types import F64, U8, Model, RegisteredImage
+from sfm_features.types import F64, U8, Camera, Model, Pose, RegisteredImage
 
 MAX_POINTS = 30_000
 MAX_EDGES = 3_000
@@ -24,11 +25,37 @@ _DARKEST = 44
 _SPREAD_HEADINGS = 0.05
 
 
-def arrange_scene(model: Model, orientations: Mapping[str, int]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Viewer:
+    """A camera to draw, and what is said of it."""
+
+    name: str
+    camera: Camera
+    cam_from_world: Pose
+    note: str
+
+
+@dataclass(frozen=True)
+class Viewers:
+    """Cameras of one kind, which are drawn in one colour and can be hidden."""
+
+    label: str
+    colour: str
+    members: Sequence[Viewer]
+
+
+def arrange_scene(
+    model: Model,
+    orientations: Mapping[str, int],
+    others: Sequence[Viewers] = (),
+    colour: str = "#ffab4a",
+    label: str = "Cameras",
+) -> dict[str, Any]:
     """Turn a model up and towards the viewer, in a frame of about unit size.
 
     Up is +z, the cameras' side is -y. EXIF orientations by name say how cameras were
-    held; absent ones count as 1.
+    held; absent ones count as 1. The model alone decides on the frame: `others` are
+    drawn into it.
     """
     cameras = sorted(model.images.values(), key=lambda image: image.name)
     centres = np.reshape([c.cam_from_world.centre for c in cameras], (-1, 3))
@@ -41,21 +68,42 @@ def arrange_scene(model: Model, orientations: Mapping[str, int]) -> dict[str, An
     centre = (corner_low + corner_high) / 2
     radius = float(np.linalg.norm(corner_high - corner_low)) / 2 or 1.0
     size = _choose_frustum_size(spots, radius)
-    frusta = [
-        (_shape_frustum(camera, size) - middle) @ frame.T - centre for camera in cameras
-    ]
+    kinds = [Viewers(label, colour, [_describe_viewer(c) for c in cameras]), *others]
+    kinds = [kind for kind in kinds if kind.members]
+    viewers = [viewer for kind in kinds for viewer in kind.members]
+    frusta = [(_shape_frustum(v, size) - middle) @ frame.T - centre for v in viewers]
     chosen = choose_rows(len(points), MAX_POINTS)
     return {
         "points": _pack(((points[chosen] - centre) / radius).astype("<f4")),
         "colours": _pack(_brighten(model.colours[near][chosen])),
         "frusta": _pack((np.reshape(frusta, (-1, 3)) / radius).astype("<f4")),
-        "names": [camera.name for camera in cameras],
-        "triangulated": [int((camera.point_ids >= 0).sum()) for camera in cameras],
+        "names": [viewer.name for viewer in viewers],
+        "notes": [viewer.note for viewer in viewers],
+        "kinds": _number_kinds(kinds),
         "extent": ((corner_high - corner_low) / radius).round(4).tolist(),
         "shown": len(chosen),
         "near": int(near.sum()),
         "far": int((~near).sum()),
     }
+
+
+def _describe_viewer(image: RegisteredImage) -> Viewer:
+    seen = int((image.point_ids >= 0).sum())
+    note = f"{seen:,} point{'' if seen == 1 else 's'}"
+    return Viewer(image.name, image.camera, image.cam_from_world, note)
+
+
+def _number_kinds(kinds: Sequence[Viewers]) -> list[dict[str, Any]]:
+    """Tell which of all viewers, one kind after the other, are of each kind."""
+    starts = np.cumsum([0, *(len(kind.members) for kind in kinds)]).tolist()
+    return [
+        {
+            "label": kind.label,
+            "colour": kind.colour,
+            "cameras": list(range(start, start + len(kind.members))),
+        }
+        for kind, start in zip(kinds, starts, strict=False)
+    ]
 
 
 def arrange_graph(data: ReportData, graph: ViewGraph) -> dict[str, Any]:
@@ -187,16 +235,16 @@ def _choose_frustum_size(spots: F64, radius: float) -> float:
     return max(min(_FRUSTUM_OF_GAP * gap, _FRUSTUM_OF_SCENE * radius), small)
 
 
-def _shape_frustum(image: RegisteredImage, size: float) -> F64:
+def _shape_frustum(viewer: Viewer, size: float) -> F64:
     """Return a camera's centre and its four corners, clockwise, in the world (5, 3)."""
-    camera = image.cam_from_world
+    pose, camera = viewer.cam_from_world, viewer.camera
     # Every model of COLMAP starts with a focal length; lenses bend too little to see.
-    focal = max(image.camera.params[0], 1e-9)
-    wide = min(image.camera.width / (2 * focal), _WIDEST_TANGENT)
-    high = min(image.camera.height / (2 * focal), _WIDEST_TANGENT)
+    focal = max(camera.params[0], 1e-9)
+    wide = min(camera.width / (2 * focal), _WIDEST_TANGENT)
+    high = min(camera.height / (2 * focal), _WIDEST_TANGENT)
     corners = [(-wide, -high), (wide, -high), (wide, high), (-wide, high)]
     rays = np.array([(0, 0, 0), *((x, y, 1.0) for x, y in corners)])
-    return size * rays @ camera.rotation + camera.centre
+    return size * rays @ pose.rotation + pose.centre
 
 
 def _pack(array: NDArray[Any]) -> str:

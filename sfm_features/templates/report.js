@@ -6,6 +6,7 @@
   const config = { displaylogo: false, responsive: true, showTips: false };
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const floats = (text) => new Float32Array(bytes(text).buffer);
+  const xyz = (v) => ({ x: v[0], y: v[1], z: v[2] });
   const column = (rows, k) => rows.filter((_, i) => i % 3 === k);
   const number = (value) => value.toLocaleString("en-US");
   const plural = (n, one, many) => `${number(n)} ${n === 1 ? one : many}`;
@@ -31,34 +32,11 @@
     find("size").value = size;
     const colours = Array.from({ length: rgb.length / 3 }, (_, i) =>
       `rgb(${rgb[3 * i]},${rgb[3 * i + 1]},${rgb[3 * i + 2]})`);
-    const lines = [[], [], []], spots = [[], [], []], faces = [[], [], []];
-    const corner = [[], [], []];
-    // Each frustum is its centre and four corners; null lifts the pen.
-    scene.names.forEach((_, camera) => {
-      for (let axis = 0; axis < 3; axis++) {
-        const at = (i) => frusta[15 * camera + 3 * i + axis];
-        for (const i of [1, 2, 3, 4, 1, 0, 2]) lines[axis].push(at(i));
-        lines[axis].push(null, at(3), at(0), at(4), null);
-        spots[axis].push(at(0));
-        for (const i of [1, 2, 3, 4]) faces[axis].push(at(i));
-      }
-      for (const [k, i] of [[0, 0], [1, 1], [2, 2], [0, 0], [1, 2], [2, 3]])
-        corner[k].push(4 * camera + i);
-    });
-    const xyz = (v) => ({ x: v[0], y: v[1], z: v[2] });
     const traces = [
       { type: "scatter3d", mode: "markers", hoverinfo: "skip",
         ...xyz([0, 1, 2].map((k) => column(points, k))),
         marker: { size, color: colours, line: { width: 0 } } },
-      { type: "scatter3d", mode: "lines", hoverinfo: "skip", ...xyz(lines),
-        connectgaps: false, line: { color: "#ffab4a", width: 2 } },
-      { type: "mesh3d", hoverinfo: "skip", ...xyz(faces), i: corner[0], j: corner[1],
-        k: corner[2], color: "#ffab4a", opacity: 0.18 },
-      { type: "scatter3d", mode: "markers", ...xyz(spots),
-        marker: { size: scene.names.length > 60 ? 2.5 : 4.5, color: "#ffab4a", line: { width: 0 } },
-        text: scene.names.map((name, i) =>
-          `<b>${escape(name)}</b><br>${plural(scene.triangulated[i], "point", "points")}`),
-        hovertemplate: "%{text}<extra></extra>" },
+      ...scene.kinds.flatMap((kind) => drawCameras(scene, frusta, kind)),
     ];
     const axis = { visible: false, showspikes: false, range: [-1, 1] };
     const camera = initialCamera(scene.extent, element);
@@ -73,10 +51,43 @@
     keepWheel(element);
     find("size").addEventListener("input", (event) =>
       Plotly.restyle(element, { "marker.size": Number(event.target.value) }, [0]));
-    find("cameras").addEventListener("change", (event) =>
-      Plotly.restyle(element, { visible: event.target.checked }, [1, 2, 3]));
+    for (const box of document.querySelectorAll("[data-kind]"))
+      box.addEventListener("change", () => {
+        const first = 1 + 3 * Number(box.dataset.kind);
+        Plotly.restyle(element, { visible: box.checked }, [first, first + 1, first + 2]);
+      });
     find("reset").addEventListener("click", () =>
       Plotly.relayout(element, { "scene.camera": camera }));
+  }
+
+  // Three traces for the cameras of a kind: their edges, their pictures, their centres.
+  function drawCameras(scene, frusta, kind) {
+    const lines = [[], [], []], spots = [[], [], []], faces = [[], [], []];
+    const corner = [[], [], []];
+    // Each frustum is its centre and four corners; null lifts the pen.
+    kind.cameras.forEach((camera, rank) => {
+      for (let axis = 0; axis < 3; axis++) {
+        const at = (i) => frusta[15 * camera + 3 * i + axis];
+        for (const i of [1, 2, 3, 4, 1, 0, 2]) lines[axis].push(at(i));
+        lines[axis].push(null, at(3), at(0), at(4), null);
+        spots[axis].push(at(0));
+        for (const i of [1, 2, 3, 4]) faces[axis].push(at(i));
+      }
+      for (const [k, i] of [[0, 0], [1, 1], [2, 2], [0, 0], [1, 2], [2, 3]])
+        corner[k].push(4 * rank + i);
+    });
+    const color = kind.colour;
+    return [
+      { type: "scatter3d", mode: "lines", hoverinfo: "skip", ...xyz(lines),
+        connectgaps: false, line: { color, width: 2 } },
+      { type: "mesh3d", hoverinfo: "skip", ...xyz(faces), i: corner[0], j: corner[1],
+        k: corner[2], color, opacity: 0.18 },
+      { type: "scatter3d", mode: "markers", ...xyz(spots),
+        marker: { size: scene.names.length > 60 ? 2.5 : 4.5, color, line: { width: 0 } },
+        text: kind.cameras.map((i) =>
+          `<b>${escape(scene.names[i])}</b><br>${escape(scene.notes[i])}`),
+        hovertemplate: "%{text}<extra></extra>" },
+    ];
   }
 
   function initialCamera(extent, element) {
@@ -155,6 +166,20 @@
     { ...config, displayModeBar: false });
   }
 
+  function sortRows(table, heading, column) {
+    const falling = heading.getAttribute("aria-sort") === "ascending";
+    for (const other of table.querySelectorAll("[aria-sort]")) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    const body = table.tBodies[0];
+    const key = (row) => {
+      const cell = row.cells[column];
+      return cell.dataset.value === undefined ? cell.textContent : Number(cell.dataset.value);
+    };
+    const keyed = [...body.rows].map((row) => [key(row), row]);
+    keyed.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0) * (falling ? -1 : 1));
+    body.append(...keyed.map(([, row]) => row));
+  }
+
   function drawAll() {
     if (find("graph")) drawGraph(find("graph"), data.graph, chosenLayout);
     if (find("tracks")) {
@@ -169,7 +194,7 @@
     }
   }
 
-  let chosenLayout = data.graph.above ? "above" : "circle";
+  let chosenLayout = data.graph?.above ? "above" : "circle";
   for (const button of document.querySelectorAll("[data-layout]"))
     button.addEventListener("click", () => {
       chosenLayout = button.dataset.layout;
@@ -186,6 +211,9 @@
       large.showModal();
     });
   large.addEventListener("click", () => large.close());
+  for (const table of document.querySelectorAll("table.sortable"))
+    table.querySelectorAll("thead th").forEach((heading, column) =>
+      heading.addEventListener("click", () => sortRows(table, heading, column)));
   if (data.scene) drawScene(find("scene"), data.scene);
   drawAll();
   dark.addEventListener("change", drawAll);

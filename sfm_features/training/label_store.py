@@ -123,7 +123,7 @@ def read_labels(path: Path, key: str = "") -> dict[int, F32]:
     """Read labels; none if there is no such file, or one of another network."""
     try:
         # NumPy would leave the file open where it turns out to be damaged.
-        with path.open("rb") as file, np.load(file) as saved:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             if str(saved["key"]) != key:
                 return {}
             parts = np.split(saved["xy"], np.cumsum(saved["counts"])[:-1])

@@ -118,7 +118,7 @@ class AdaptOptions:
     """Train for so many steps instead."""
     rounds: int = 2
     """How often the network teaches itself anew."""
-    learning_rate: float = 4e-4
+    learning_rate: float = 8e-4
     """Highest learning rate, low so that little is forgotten."""
     replay: tuple[Path, ...] = ()
     """Folders of other photos to mix in, so that they are not forgotten."""

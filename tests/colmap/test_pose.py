@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sfm_features.colmap import estimate_absolute_pose, estimate_relative_pose
+from sfm_features.colmap import (
+    check_camera,
+    estimate_absolute_pose,
+    estimate_relative_pose,
+    project_points,
+)
+from sfm_features.errors import OptionError
 from sfm_features.geometry import look_at, project, rotation_angle_deg
 from sfm_features.types import F32, F64, PIXEL_CENTRE, Camera, Pose
 
@@ -93,3 +99,42 @@ def test_the_seed_decides() -> None:
 def test_too_few_matches_give_no_pose(count: int) -> None:
     xy, points, _ = _observe()
     assert estimate_absolute_pose(xy[:count], points[:count], CAMERA) is None
+
+
+def test_a_few_matches_find_the_pose_and_all_of_them_count() -> None:
+    xy, points, truth = _observe(outliers=0.3, noise_px=0.5)
+    tried = np.arange(20, 60)
+    found = estimate_absolute_pose(xy, points, CAMERA, 3, tried=tried)
+    assert found is not None
+    seen = project_points(points, found.cam_from_world, CAMERA)
+    np.testing.assert_array_equal(found.inliers, np.linalg.norm(seen - xy, axis=1) <= 3)
+    assert found.num_inliers > 110
+    whole = estimate_absolute_pose(xy, points, CAMERA, 3)
+    assert whole is not None
+    centres = found.cam_from_world.centre, whole.cam_from_world.centre
+    np.testing.assert_allclose(*centres, atol=2e-3)
+
+
+def test_points_are_projected_by_any_camera() -> None:
+    points = np.random.default_rng(0).uniform(-1, 1, (50, 3))
+    in_camera = points @ POSE.rotation.T + POSE.translation
+    expected = project(CAMERA, in_camera)
+    np.testing.assert_allclose(project_points(points, POSE, CAMERA), expected)
+    fisheye = Camera("SIMPLE_FISHEYE", 640, 480, (500.0, 320.0, 240.0))
+    assert np.isfinite(project_points(points, POSE, fisheye)).all()
+    behind = POSE.centre + 2 * (POSE.centre - points)
+    assert np.isnan(project_points(behind, POSE, CAMERA)).all()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [(), (500.0,), (0.0, 320, 240, 0), (-5.0, 320, 240, 0), (np.nan, 320, 240, 0),
+     (np.inf, 320, 240, 0), (500.0, 320, np.nan, 0), (500.0, 320, 240, 1e9)],
+)  # fmt: skip
+def test_cameras_that_cannot_be_are_refused(params: tuple[float, ...]) -> None:
+    """COLMAP crashes on some of them."""
+    check_camera(CAMERA)
+    with pytest.raises(OptionError, match="wants f, cx, cy, k"):
+        check_camera(Camera("SIMPLE_RADIAL", 640, 480, params))
+    with pytest.raises(OptionError, match="is not one of"):
+        check_camera(Camera("NOTHING", 640, 480, params))

@@ -24,7 +24,7 @@ from report_pages import (
 
 from sfm_features.errors import MissingExtra, OutputError
 from sfm_features.metrics import ModelErrors
-from sfm_features.report import ReportData, facts, page, write_report
+from sfm_features.report import ReportData, facts, page, rendering, write_report
 from sfm_features.types import Model
 
 
@@ -196,6 +196,14 @@ def test_page_that_cannot_be_written_is_an_output_error(data: ReportData) -> Non
 
 
 def test_seconds_are_written_for_people() -> None:
-    seconds = [0.04, 9.96, 61.0, 150.4, 3599.7, 7325.0]
-    texts = [page._format_seconds(s) for s in seconds]
-    assert texts == ["0.0 s", "10 s", "61 s", "2 min 30 s", "1 h 0 min", "2 h 2 min"]
+    seconds = [0.0, 0.04, 9.96, 61.0, 150.4, 3599.7, 7325.0]
+    texts = [rendering.format_seconds(s) for s in seconds]
+    assert texts == [
+        "0.0 s",
+        "40 ms",
+        "10 s",
+        "61 s",
+        "2 min 30 s",
+        "1 h 0 min",
+        "2 h 2 min",
+    ]

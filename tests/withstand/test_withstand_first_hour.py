@@ -133,6 +133,7 @@ def test_a_corrected_mistake_just_works(
     features = ("extract", folder / "photos", "--output", tmp_path / "f.h5")
     shell.run(*features, "--extractor", "sfit").fail("did you mean 'sift'")
     shell.run(*features, "--device", "tpu").fail("tpu")
+    shell.run(*features, "--weights", tmp_path / "no.safetensors").fail("no.safe")
     shell.run(*features).succeed()
     matches = ("match", folder / "f.h5", "--pairs", folder / "p.txt")
     matches += ("--output", tmp_path / "m.h5")

@@ -33,6 +33,7 @@ _ONE_THREAD = {
 }
 _BARS = re.compile(
     r"extract|match|import features|import matches|verify pairs|map images|triangulate"
+    r"|localize"
 )
 
 

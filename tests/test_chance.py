@@ -1,0 +1,48 @@
+"""Poses of wrong matches are told from those of right ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sfm_features.chance import expect_by_chance
+from sfm_features.colmap import estimate_absolute_pose, project_points
+from sfm_features.geometry import look_at
+from sfm_features.types import Camera
+
+CAMERA = Camera("PINHOLE", 1024, 768, (820.0, 820.0, 512.0, 384.0))
+POSE = look_at(np.array([4.0, -3.0, 2.0]), np.array([0.1, 0.2, 0.3]))
+
+
+def _weigh(seed: int, right: int, breadth: float = 1.0) -> float:
+    """Weigh the best pose for 600 matches; keypoints may lie close to each other."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-1, 1, (600, 3))
+    size = np.array([CAMERA.width, CAMERA.height])
+    xy = (size / 2 + breadth * size * rng.uniform(-0.5, 0.5, (600, 2))).astype(
+        np.float32
+    )
+    xy[:right] = project_points(points[:right], POSE, CAMERA)
+    found = estimate_absolute_pose(xy, points, CAMERA, 8.0)
+    assert found is not None
+    seen = project_points(points, found.cam_from_world, found.camera)
+    return expect_by_chance(seen, xy, 8.0, float(size.prod()), 3)
+
+
+@pytest.mark.parametrize("breadth", [1.0, 0.2, 0.05])
+def test_the_best_of_wrong_poses_is_expected(breadth: float) -> None:
+    """Whether keypoints are everywhere or all at one place, where any of them fits."""
+    assert min(_weigh(seed, 0, breadth) for seed in range(8)) > 0
+
+
+def test_a_right_pose_is_not() -> None:
+    assert _weigh(0, 30) < -10 > _weigh(0, 60) + 10
+
+
+def test_what_fits_at_one_spot_counts_once() -> None:
+    rng = np.random.default_rng(0)
+    xy = rng.uniform(0, 768, (300, 2)).astype(np.float32)
+    seen = rng.uniform(0, 768, (300, 2))
+    seen[:40] = xy[:40] = xy[0] + rng.uniform(0, 1, (40, 2)).astype(np.float32)
+    assert expect_by_chance(seen, xy, 8.0, 1024 * 768.0, 3) > 0
+    assert expect_by_chance(seen * np.nan, xy, 8.0, 1024 * 768.0, 3) == np.inf
