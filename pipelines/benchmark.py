@@ -32,6 +32,7 @@ from pipelines.benchmarks.locating import (
 )
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.networks import measure_networks
+from pipelines.benchmarks.ranking import measure_ranking
 from pipelines.benchmarks.reconstruction import measure_reconstruction
 from pipelines.benchmarks.results import Result
 from pipelines.benchmarks.rivals import measure_rivals
@@ -45,7 +46,7 @@ EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
 NAMES = (
     "extract", "extract-evo", "match", "memory", "town", "localize", "add", "steps",
-    "networks", "rivals", "images",
+    "networks", "rivals", "ranking", "images",
 )  # fmt: skip
 ON_REQUEST = ("adapt", "localize-photos")
 
@@ -142,6 +143,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "localize": lambda: measure_locating(args.output, seed=args.seed),
         "localize-photos": lambda: _measure_locating_photos(args),
         "add": lambda: _measure_adding(args),
+        "ranking": lambda: measure_ranking(args.output, seed=args.seed),
         "steps": lambda: _measure_steps(args),
         "adapt": lambda: measure_adapting(
             args.output, args.sequences, args.minutes, args.seed

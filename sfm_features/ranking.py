@@ -37,31 +37,44 @@ def rank_images(
 ) -> list[Ranking]:
     """Rank a database for each query; never an image for itself.
 
-    `allowed(query, name)` tells which images may stand for a query at all.
+    `allowed(query, name)` tells which images may stand for a query at all. The database
+    is read once, in parts, so that it may be larger than the memory.
     """
     if count < 1:
         raise OptionError(f"--neighbours {count}: must be at least 1")
     if not queries or not database:
         return [Ranking(query, (), ()) for query in queries]
-    places = {name: i for i, name in enumerate(database)}
-    found: list[Ranking] = []
+    best = _Best(len(queries), count)
     with GlobalStore.open(descriptors) as store:
-        rows = store.read_many(database)
-        for start in range(0, len(queries), _QUERY_ROWS):
-            part = queries[start : start + _QUERY_ROWS]
-            banned = [_list_banned(query, places, allowed) for query in part]
-            index, cosines = find_nearest(store.read_many(part), rows, count, banned)
-            for query, i, cosine in zip(part, index, cosines, strict=True):
-                known = np.isfinite(cosine)
-                names = tuple(database[k] for k in i[known].tolist())
-                found.append(Ranking(query, names, tuple(cosine[known].tolist())))
-    return found
+        wanted = store.read_many(queries)
+        for start in range(0, len(database), _CHUNK_ROWS):
+            part = database[start : start + _CHUNK_ROWS]
+            rows = store.read_many(part).astype(np.float32)
+            places = {name: i for i, name in enumerate(part)}
+            for block in _walk_blocks(len(queries)):
+                asked = queries[block]
+                banned = [_list_banned(query, places, allowed) for query in asked]
+                best.add(block, wanted[block], rows, start, banned)
+    return [
+        _to_ranking(query, database, where, products)
+        for query, where, products in zip(
+            queries, best.where, best.products, strict=True
+        )
+    ]
+
+
+def _to_ranking(
+    query: str, database: Sequence[str], where: I64, products: F32
+) -> Ranking:
+    known = np.isfinite(products)
+    names = tuple(database[i] for i in where[known].tolist())
+    return Ranking(query, names, tuple(products[known].tolist()))
 
 
 def _list_banned(
     query: str, places: Mapping[str, int], allowed: Allowed | None
 ) -> list[int]:
-    """List the rows of the database that may not stand for a query."""
+    """List the rows of a part of the database that may not stand for a query."""
     if allowed is None:
         return [places[query]] if query in places else []
     return [
@@ -70,31 +83,54 @@ def _list_banned(
 
 
 def find_nearest(
-    queries: NDArray[np.floating],
-    database: NDArray[np.floating],
-    count: int,
-    banned: Sequence[Sequence[int]] = (),
+    queries: NDArray[np.floating], database: NDArray[np.floating], count: int
 ) -> tuple[I64, F32]:
     """Find the nearest rows (Q, K) of a database by dot product, and the products.
 
     Exact, and chunk by chunk, so that what it needs beside the database does not grow
     with it. Where there are fewer than K, products are -inf.
     """
-    wanted = queries.astype(np.float32)
-    best = np.full((len(wanted), count), -np.inf, np.float32)
-    where = np.zeros((len(wanted), count), np.int64)
-    for start, rows in _walk_chunks(database):
-        products = wanted @ rows.T
+    best = _Best(len(queries), count)
+    for start in range(0, len(database), _CHUNK_ROWS):
+        rows = database[start : start + _CHUNK_ROWS].astype(np.float32)
+        for block in _walk_blocks(len(queries)):
+            best.add(block, queries[block], rows, start)
+    return best.where, best.products
+
+
+def _walk_blocks(queries: int) -> Iterator[slice]:
+    for start in range(0, queries, _QUERY_ROWS):
+        yield slice(start, start + _QUERY_ROWS)
+
+
+class _Best:
+    """The rows (Q, K) with the largest products so far, and these, in falling order."""
+
+    def __init__(self, queries: int, count: int) -> None:
+        self.products = np.full((queries, count), -np.inf, np.float32)
+        self.where = np.zeros((queries, count), np.int64)
+
+    def add(
+        self,
+        block: slice,
+        queries: NDArray[np.floating],
+        rows: F32,
+        start: int,
+        banned: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """Compare a block of queries with rows of the database from `start` on."""
+        products = queries.astype(np.float32) @ rows.T
         for i, out in enumerate(banned):
-            inside = [j - start for j in out if start <= j < start + len(rows)]
-            products[i, inside] = -np.inf
+            products[i, list(out)] = -np.inf
+        count = self.products.shape[1]
         index = _find_largest(products, count)
-        both = np.concatenate([best, np.take_along_axis(products, index, 1)], 1)
-        places = np.concatenate([where, index + start], 1)
+        both = np.concatenate(
+            [self.products[block], np.take_along_axis(products, index, 1)], 1
+        )
+        places = np.concatenate([self.where[block], index + start], 1)
         order = np.argsort(-both, axis=1, kind="stable")[:, :count]
-        best = np.take_along_axis(both, order, 1)
-        where = np.take_along_axis(places, order, 1)
-    return where, best
+        self.products[block] = np.take_along_axis(both, order, 1)
+        self.where[block] = np.take_along_axis(places, order, 1)
 
 
 def _find_largest(products: F32, count: int) -> I64:
@@ -104,8 +140,3 @@ def _find_largest(products: F32, count: int) -> I64:
     largest = np.argpartition(products, -count, axis=1)[:, -count:]
     largest.sort(axis=1)
     return largest
-
-
-def _walk_chunks(database: NDArray[np.floating]) -> Iterator[tuple[int, F32]]:
-    for start in range(0, len(database), _CHUNK_ROWS):
-        yield start, database[start : start + _CHUNK_ROWS].astype(np.float32)

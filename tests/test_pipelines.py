@@ -58,7 +58,7 @@ def test_match_and_memory_compare_with_what_is_bare() -> None:
 
 
 def test_peak_memory_leaves_out_the_parent() -> None:
-    code = "from pipelines.benchmarks.peak import _read_peak; print(_read_peak())"
+    code = "from pipelines.benchmarks.peak import read_peak; print(read_peak())"
     ballast = np.ones(1 << 26)  # 512 MiB
     command = [sys.executable, "-c", code]
     child = subprocess.run(

@@ -38,13 +38,23 @@ def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(best, np.take_along_axis(products, expected, 1), 1e-5)
 
 
-def test_what_is_banned_is_not_found() -> None:
-    queries, rows = _make_rows(3, 1), _make_rows(20)
-    every, _ = find_nearest(queries, rows, 20)
-    banned = [row[:2].tolist() for row in every]
-    index, best = find_nearest(queries, rows, 20, banned)
-    np.testing.assert_array_equal(index[:, :18], every[:, 2:])
-    assert np.isneginf(best[:, 18:]).all() and np.isfinite(best[:, :18]).all()
+@pytest.mark.parametrize("chunk", [3, 100])
+def test_what_is_banned_is_not_found(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "_CHUNK_ROWS", chunk)
+    monkeypatch.setattr(ranking, "_QUERY_ROWS", 2)
+    names = [f"{i:02d}" for i in range(20)]
+    path = _write(tmp_path / "global.h5", dict(zip(names, _make_rows(20), strict=True)))
+    queries = names[4:9]
+    every = {r.query: r.names for r in rank_images(path, queries, names, 20)}
+    banned = {query: set(every[query][:2]) for query in queries}
+    found = rank_images(
+        path, queries, names, 20, lambda query, name: name not in banned[query]
+    )
+    assert [r.query for r in found] == queries
+    for one in found:
+        assert one.names == every[one.query][2:] and len(one.names) == 17
 
 
 def test_memory_does_not_grow_with_the_database() -> None:
@@ -87,3 +97,22 @@ def test_loops_are_closed_with_what_is_not_paired_yet(tmp_path: Path) -> None:
     closed = close_loops(path, names, following, 1)
     assert ("00", "11") in closed and set(following) < set(closed)
     assert pair_similar(path, ["00"], names, 1) == [("00", "11")]
+
+
+def test_a_file_is_ranked_without_reading_all_of_it_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory is that of a part of the database, whatever its length."""
+    monkeypatch.setattr(ranking, "_CHUNK_ROWS", 64)
+    rows = np.random.default_rng(0).normal(size=(1024, 2048)).astype(np.float32)
+    names = [f"{i:04d}" for i in range(len(rows))]
+    path = _write(tmp_path / "global.h5", dict(zip(names, rows, strict=True)))
+    peaks = []
+    for count in (128, 1024):
+        tracemalloc.start()
+        (found,) = rank_images(path, [names[0]], names[:count], 3)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        expected = np.argsort(-rows[:count].astype(np.float16) @ rows[0])[1:4]
+        assert found.names == tuple(names[i] for i in expected)
+    assert peaks[1] < 1.5 * peaks[0] < rows.nbytes / 2

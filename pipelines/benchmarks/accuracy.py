@@ -11,18 +11,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from pipelines.benchmarks.pairs import PlanePair, PosePair, list_pairs
 from pipelines.benchmarks.results import Cell, Result, Row
+from pipelines.protocols.homography import fit_homography, share_within
 from sfm_features import metrics
 from sfm_features.colmap import estimate_relative_pose
 from sfm_features.errors import InputError
-from sfm_features.geometry import warp_points
 from sfm_features.training.validate import match_mutually
-from sfm_features.types import F32, F64, U8, Extractor, Features
+from sfm_features.types import F32, U8, Extractor, Features
 
 CORRECT_PX = 3.0
 PLANE_KEYPOINTS = 1024
@@ -90,22 +89,10 @@ def _measure_planes(
     errors, right, counts = [], [], []
     for pair in pairs:
         xy_a, xy_b = found.match(pair.a, pair.b)
-        matrix: F64 | None = None
-        if len(xy_a) >= 4:
-            cv2.setRNGSeed(seed)
-            fitted, _ = cv2.findHomography(
-                xy_a,
-                xy_b,
-                cv2.USAC_MAGSAC,
-                CORRECT_PX,
-                maxIters=10000,
-                confidence=0.9999,
-            )
-            matrix = None if fitted is None else np.asarray(fitted, np.float64)
         size = (pair.a.shape[1], pair.a.shape[0])
-        errors.append(metrics.homography_corner_error(matrix, pair.b_from_a, size))
-        off = np.linalg.norm(warp_points(pair.b_from_a, xy_a) - xy_b, axis=1)
-        right.append(float((off < CORRECT_PX).mean()) if len(off) else 0.0)
+        fitted = fit_homography(xy_a, xy_b, "magsac", CORRECT_PX, seed)
+        errors.append(metrics.homography_corner_error(fitted, pair.b_from_a, size))
+        right.append(share_within(xy_a, xy_b, pair.b_from_a, CORRECT_PX))
         counts.append(len(xy_a))
     within = {f"MHA@{t}": float(np.mean(np.array(errors) <= t)) for t in (1, 3, 5)}
     return {

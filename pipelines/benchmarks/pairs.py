@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 
 from pipelines.benchmarks.strecha import fit_camera, read_calibrated
+from pipelines.protocols.phototourism import read_calibrations
+from pipelines.protocols.two_view import relate
 from sfm_features.errors import InputError
 from sfm_features.images import decode, list_images, resize_to
-from sfm_features.store import read_arrays
 from sfm_features.types import F64, U8, Camera, Pose
 
 PLANE_SIDE_PX = 640
@@ -149,15 +150,11 @@ def _read_strecha(folder: Path) -> list[_View]:
 
 
 def _read_phototourism(folder: Path) -> list[_View]:
-    views = []
-    for name in list_images(folder / "images"):
-        path = folder / "images" / name
-        k, r, t = read_arrays(
-            folder / f"calibration/calibration_{path.stem}.h5", ["K", "R", "T"]
-        )
-        width = decode(path).size[0]
-        views.append(_View(path, k, width, Pose(r, t.reshape(3))))
-    return views
+    return [
+        _View(path, k, decode(path).size[0], pose)
+        for name, (k, pose) in read_calibrations(folder).items()
+        for path in [folder / "images" / name]
+    ]
 
 
 def _pair_views(views: list[_View], angles: bool) -> Iterator[PosePair]:
@@ -169,9 +166,7 @@ def _pair_views(views: list[_View], angles: bool) -> Iterator[PosePair]:
         pairs = [pairs[i] for i in np.unique(chosen)] if pairs else []
     for first, second in pairs:
         (a, camera_a), (b, camera_b) = (_shrink(view) for view in (first, second))
-        one, other = first.cam_from_world, second.cam_from_world
-        rotation = other.rotation @ one.rotation.T
-        pose = Pose(rotation, other.translation - rotation @ one.translation)
+        pose = relate(first.cam_from_world, second.cam_from_world)
         yield PosePair(a, b, (camera_a, camera_b), pose)
 
 

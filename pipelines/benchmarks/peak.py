@@ -17,10 +17,10 @@ def measure_peak(folder: Path, count: int) -> int:
     with FeatureStore.open(features) as store:
         pairs = read_pairs(folder / "pairs.txt", store.names())
     match(features, pairs[:count], folder / f"matches-{count}.h5")
-    return _read_peak()
+    return read_peak()
 
 
-def _read_peak() -> int:
+def read_peak() -> int:
     """Return the most memory this process ever had.
 
     What getrusage says includes the parent process that started this one, on Linux.
