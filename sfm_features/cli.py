@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -316,13 +316,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 config=(tyro.conf.OmitArgPrefixes,),
             )
     except Cancelled as stopped:
-        _say(f"{stopped}; run the same command again to continue")
+        with suppress(KeyboardInterrupt):  # once more, and nothing is left to stop
+            _say(f"{stopped}; run the same command again to continue")
         return 130
     except SfmError as error:
         _say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        _say("interrupted; run the same command again to continue")
+        with suppress(KeyboardInterrupt):
+            _say("interrupted; run the same command again to continue")
         return 130
     except BrokenPipeError:  # as of `sfm-features extract --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
