@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -41,6 +42,7 @@ from sfm_features.training.pictures import draw_round
 from sfm_features.training.runlog import RunLog, draw_curves, draw_difficulty
 from sfm_features.training.settings import Outcome, Settings
 from sfm_features.training.town import TownPairs
+from sfm_features.training.turntables import TurntablePairs
 from sfm_features.training.validate import Scores, ViewPair, validate
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class Trainer:
         seed: int = 0,
         town: TownPairs | None = None,
         collections: Collections | None = None,
+        turntables: TurntablePairs | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
         self.net = to_channels_last(net.to(device))
@@ -72,8 +75,9 @@ class Trainer:
         self.folder, self.settings, self.device = folder, settings, device
         self.seed, self.on_step = seed, on_step
         self.planner = Planner(
-            photos, held_back, folder, settings, device, seed, town, collections
-        )
+            photos, held_back, folder, settings, device, seed, town, collections,
+            turntables,
+        )  # fmt: skip
         self.objective = Objective(
             settings.descriptor_loss,
             settings.switches,
@@ -133,7 +137,15 @@ class Trainer:
             "seed": repr(self.seed),
             "network": type(self.net).__name__,
             "photos": hashlib.sha256(names.encode()).hexdigest()[:16],
+            "backgrounds": self._hash_backgrounds(),
         }
+
+    def _hash_backgrounds(self) -> str:
+        found = hashlib.sha256()
+        for photo in self.photos.photos:
+            if photo.background is not None:
+                found.update(np.packbits(photo.background).tobytes())
+        return found.hexdigest()[:16]
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         decay = self.settings.weight_decay

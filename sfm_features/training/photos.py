@@ -11,11 +11,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sfm_features import images as image_files
 from sfm_features.errors import ImageError, InputError
-from sfm_features.types import F64, PIXEL_CENTRE, U8
+from sfm_features.types import F64, PIXEL_CENTRE, U8, Bool
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Photo:
     """One photo: grey (H, W), and chroma (H // 2, W // 2, 2) for colour casts.
 
     `group` is the folder of a fixed camera whose frames are aligned, or nothing.
+    `background` (H, W) tells where no keypoint is wanted, if that is known.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Photo:
     chroma: U8
     group: str = ""
     folder: int = 0
+    background: Bool | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -49,6 +52,13 @@ class Photo:
     def by_night(self) -> bool:
         """Whether this is a fixed camera's frame that its name says is of the night."""
         return bool(self.group) and Path(self.name).name.lower().startswith("night_")
+
+    def keeps(self, xy: NDArray[np.floating]) -> Bool:
+        """Tell which points (N, 2) inside the photo are not of its background."""
+        if self.background is None:
+            return np.ones(len(xy), bool)
+        columns, rows = np.rint(xy).astype(np.int64).T
+        return np.asarray(~self.background[rows, columns])
 
     @property
     def full_from_chroma(self) -> F64:
