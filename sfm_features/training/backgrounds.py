@@ -33,8 +33,9 @@ from sfm_features.types import F32, U8, Bool
 
 logger = logging.getLogger(__name__)
 
-_LEAST_PARTED = 0.7
-"""Share of the variance of 1 / depth that two heaps must explain."""
+_LEAST_PARTED = 0.8
+"""Share of the variance of 1 / depth that two heaps must explain; they explain 0.75 of
+an even slope, in which nothing parts."""
 _SIDE_PX = 256
 _DRAWN, _DRAWN_PX = 12, 160
 
