@@ -8,8 +8,8 @@ from importlib import import_module
 import pytest
 from samples import make_features
 
-from sfm_features.nets.weights import BUNDLED_NETS
 from sfm_features.errors import OptionError, WeightsError
+from sfm_features.nets.weights import BUNDLED_NETS
 from sfm_features.registry import (
     DEFAULT_RATIO,
     EXTRACTORS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import math
 import time
@@ -11,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -132,20 +130,11 @@ class Trainer:
         return True
 
     def _describe(self) -> dict[str, str]:
-        names = "\n".join(f"{p.folder} {p.name} {p.size}" for p in self.photos.photos)
         return self.settings.describe() | {
             "seed": repr(self.seed),
             "network": type(self.net).__name__,
-            "photos": hashlib.sha256(names.encode()).hexdigest()[:16],
-            "backgrounds": self._hash_backgrounds(),
+            "photos": self.photos.fingerprint(),
         }
-
-    def _hash_backgrounds(self) -> str:
-        found = hashlib.sha256()
-        for photo in self.photos.photos:
-            if photo.background is not None:
-                found.update(np.packbits(photo.background).tobytes())
-        return found.hexdigest()[:16]
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         decay = self.settings.weight_decay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -78,6 +79,15 @@ class PhotoSet:
 
     def __len__(self) -> int:
         return len(self.photos)
+
+    def fingerprint(self) -> str:
+        """Tell photos, by their names and sizes, and their backgrounds from others."""
+        found = hashlib.sha256()
+        for photo in self.photos:
+            found.update(f"{photo.folder} {photo.name} {photo.size}\n".encode())
+            if photo.background is not None:
+                found.update(np.packbits(photo.background).tobytes())
+        return found.hexdigest()[:16]
 
     def groups(self) -> dict[str, list[int]]:
         """List the photos of each fixed camera that has at least two frames."""

@@ -15,10 +15,12 @@ from training_kit import make_photo
 from sfm_features.errors import InputError
 from sfm_features.geometry import warp_points
 from sfm_features.images import decode
+from sfm_features.nets.dense import DenseNet, pad_to_stride
 from sfm_features.scenes.turntable import build_turntable
 from sfm_features.training.backgrounds import add_backgrounds
 from sfm_features.training.crops import Surface, draw_crop
 from sfm_features.training.losses import suppress_background
+from sfm_features.training.networks import read_net
 from sfm_features.training.options import AdaptOptions
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import Photo, PhotoSet, load_photos
@@ -85,10 +87,10 @@ def test_nothing_is_suppressed_where_something_hangs_in_front() -> None:
 def test_suppression_acts_on_background_alone(cell_px: int) -> None:
     p = torch.full((2, 1, 32, 32), 0.004, requires_grad=True)
     background = torch.zeros(2, 32, 32, dtype=torch.bool)
-    assert float(suppress_background(p, background, cell_px)) == 0
+    assert not suppress_background(p, background, cell_px).any()
     background[0, :, 4:20] = True
     loss = suppress_background(p, background, cell_px)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]  # torch's own
     assert p.grad is not None
     assert (p.grad[:, 0][background] > 0).all()
     assert (p.grad[:, 0][~background] == 0).all()
@@ -97,7 +99,7 @@ def test_suppression_acts_on_background_alone(cell_px: int) -> None:
     expected = np.mean([-np.log(1 - 0.004 * n) for n in cells])
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-3)
     sure = torch.ones(2, 1, 32, 32)
-    assert torch.isfinite(suppress_background(sure, background, cell_px))
+    assert suppress_background(sure, background, cell_px).isfinite()
 
 
 @pytest.mark.parametrize("kind", ["distance", "nearness", "mask"])
@@ -129,7 +131,6 @@ def test_depth_tells_a_thing_on_a_table_from_the_room(
         assert behind is not None
         # The table is as near as what stands on it; a mask knows better.
         inner = cv2.erode(thing.astype(np.uint8), np.ones((5, 5))) > 0
-        print(behind[inner].mean(), behind[thing].mean(), behind[~thing].mean())
         assert behind[inner].mean() < 0.01
         assert behind[~thing].mean() > (0.99 if kind == "mask" else 0.6)
 
@@ -160,35 +161,53 @@ def test_odd_depth_leaves_its_photo_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_background_falls_silent_and_the_object_does_not(tmp_path: Path) -> None:
-    """A blob of texture before chequers: masks teach `evo` which is the object."""
+    """A round mosaic before chequers: masks teach `evo` which is the object."""
     y, x = np.mgrid[:160, :200]
+    masks = {}
     for i in range(6):
         cells = ((x + 3 * i) // 11 + (y + 5 * i) // 11) % 2 * np.uint8(170) + 40
         mask = np.hypot(x - 70 - 10 * i, y - 80) < 45
-        thing = make_texture((200, 160), i)
+        tiles = np.random.default_rng(i).integers(0, 256, (20, 25, 1), np.uint8)
+        thing = tiles.repeat(8, 0).repeat(8, 1)
         shown = np.where(mask[..., None], thing, cells[..., None].astype(np.uint8))
         write_image(tmp_path / f"photos/{i}.png", shown)
         write_image(tmp_path / f"masks/{i}.png", np.uint8(255) * mask)
+        masks[f"{i}.png"] = mask
     options = AdaptOptions(
-        steps=60, rounds=1, batch=2, crop_px=128, views=1, validations=1,
-        validation_photos=2, learning_rate=2e-3, depth=tmp_path / "masks",
-        layer_share=0.0, night_share=0.0, background_weight=10.0,
+        steps=120, rounds=1, batch=2, crop_px=128, views=1, validations=1,
+        validation_photos=2, learning_rate=1e-3, depth=tmp_path / "masks",
+        layer_share=0.0, night_share=0.0, background_weight=2.0,
     )  # fmt: skip
     run = RunOptions(device="cpu")
     summary = adapt(tmp_path / "photos", tmp_path / "run", "evo", options, run)
     assert (tmp_path / "run/backgrounds.jpg").exists()
-    assert summary.first["on_background"] > 0.4
-    assert summary.last["on_background"] < 0.5 * summary.first["on_background"]
-    # The thing is found as well as before, so it is not all that fell silent.
-    assert summary.last["matching_score"] > 0.8 * summary.first["matching_score"]
+    assert summary.last["on_background"] < summary.first["on_background"]
+    photo = load_photos([tmp_path / "photos"]).photos[0]
+    thing, behind = masks[photo.name], ~masks[photo.name]
+    before, after = (
+        detect_everywhere(read_net(start), photo)
+        for start in ("evo", str(summary.weights))
+    )
+    assert before[behind].sum() > before[thing].sum()
+    assert after[behind].sum() < 0.4 * before[behind].sum()
+    assert after[thing].sum() > 0.6 * before[thing].sum()
+
+
+def detect_everywhere(net: DenseNet, photo: Photo) -> np.ndarray:
+    """Return the detector's probability of each pixel (H, W)."""
+    with torch.no_grad():
+        image = torch.from_numpy(photo.grey.copy())[None, None].float() / 255
+        p = net.probability(net(pad_to_stride(image, net.stride)).logits)
+    return np.asarray(p[0, 0, : photo.size[1], : photo.size[0]])
 
 
 def test_pairs_of_a_turn_are_exact_and_of_the_thing_alone(tmp_path: Path) -> None:
     turns = TurntablePairs(tmp_path, 1, seed=0, first=5)
     photos = turns.extend(PhotoSet([make_photo(seed=i) for i in range(5)])).photos
     rng = np.random.default_rng(0)
-    moved = []
-    for _ in range(12):
+    moved: list[float] = []
+    returned = 0
+    for _ in range(20):
         first, second, centre, landed = turns.choose(rng)
         anywhere = rng.uniform(0, (479, 359), (300, 2))
         here, there = turns.relate(first, second, np.vstack([centre[None], anywhere]))
@@ -197,10 +216,10 @@ def test_pairs_of_a_turn_are_exact_and_of_the_thing_alone(tmp_path: Path) -> Non
             continue
         np.testing.assert_allclose(there[0], landed)
         back, again = turns.relate(second, first, there)
-        print(len(here), len(back))
+        returned += len(back)
         errors = np.linalg.norm(again[:, None] - here[None], axis=2).min(1)
         assert np.median(errors) < 0.2
         moved.append(np.median(np.linalg.norm(there - here, axis=1)))
-    assert len(moved) > 4 and min(moved) > 3
+    assert len(moved) > 8 and min(moved) > 3 and returned > 60
     few = turns.among([7, 8])
     assert {i for _ in range(9) for i in few.choose(rng)[:2]} == {7, 8}
