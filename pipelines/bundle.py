@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sfm_features.errors import SfmError
-from sfm_features.nets.weights import BUNDLED, load_weights, save_weights
+from sfm_features.nets.weights import BUNDLED, BUNDLED_NETS, load_weights, save_weights
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,14 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("weights", type=Path, help="a run's weights.safetensors")
-    add("name", help="the network they are of: evo or sekd")
+    add("name", help=f"what they are to be called: {', '.join(BUNDLED_NETS)}")
     add("--commit", default="", help="what the training was run at")
     add("--sources", default="", help="what the photos are and where they come from")
     add("--figure", metavar="NAME=VALUE", nargs="+", action="extend", default=[])
     add("--folder", type=Path, default=BUNDLED, help="where to put them")
     args = parser.parse_args(arguments)
     try:
-        net, card = load_weights(args.weights, args.name)
+        net, card = load_weights(args.weights, BUNDLED_NETS.get(args.name, args.name))
     except SfmError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -24,7 +24,12 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--output", type=Path, default=Path("turntable-output"), help="where to write")
-    add("--extractors", nargs="+", default=["evo", "sift"], help="which to compare")
+    add(
+        "--extractors",
+        nargs="+",
+        default=["evo", "evo-object", "sift"],
+        help="which to compare",
+    )
     add("--weights", type=Path, help="further weights of evo, trained for objects")
     add("--seed", type=int, default=0, help="of the scene and of the mapping")
     add("--write", type=Path, help="document whose marked sections are filled")

@@ -36,7 +36,7 @@ class ExtractOptions:
     """How features are extracted."""
 
     extractor: str = "evo"
-    """Method: evo, sekd, sift, aliked, disk, xfeat, dedode or keynet."""
+    """Method: evo, evo-object, sekd, sift, aliked, disk, xfeat, dedode or keynet."""
     max_keypoints: int = 2048
     """Keep the strongest so many of an image."""
     max_size: int = 1600

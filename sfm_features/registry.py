@@ -15,6 +15,7 @@ from sfm_features.types import Extractor, Matcher
 EXTRACTORS: Mapping[str, str] = {
     "sift": "sfm_features.extractors.sift:Sift",
     "evo": "sfm_features.extractors.learned:Evo",
+    "evo-object": "sfm_features.extractors.learned:EvoObject",
     "sekd": "sfm_features.extractors.learned:Sekd",
     "aliked": "sfm_features.extractors.kornia:Aliked",
     "disk": "sfm_features.extractors.kornia:Disk",
@@ -26,7 +27,7 @@ MATCHERS: Mapping[str, str] = {
     "nearest": "sfm_features.matchers.nearest:Nearest",
 }
 
-WITH_SCALES = ("evo", "sekd")
+WITH_SCALES = ("evo", "evo-object", "sekd")
 """Extractors that can be told at which scales to look."""
 
 DEFAULT_RATIO: Mapping[str, float] = {"sift": 0.8}
@@ -47,7 +48,7 @@ def build_extractor(
     build = _load(name, EXTRACTORS, "extractor")
     if scales and name not in WITH_SCALES:
         raise OptionError(
-            f"--scales: {name} has its own; it is for {' and '.join(WITH_SCALES)}"
+            f"--scales: {name} has its own; it is for {', '.join(WITH_SCALES)}"
         )
     extractor: Extractor = build(
         max_keypoints=max_keypoints,

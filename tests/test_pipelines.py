@@ -161,6 +161,8 @@ def test_bundle_keeps_the_weights_and_adds_to_the_card(tmp_path: Path) -> None:
     assert (card.data, card.commit) == ("9 photos", "abc")
     assert card.metrics == {"a": 1.0, "castle AUC@5": 0.9}
     assert bundle.main([str(run), "sekd", "--folder", str(package)]) == 2
+    assert bundle.main([str(run), "evo-object", "--folder", str(package)]) == 0
+    assert read_card(package / "evo-object.safetensors").architecture == "evo"
 
 
 def test_every_variant_of_the_ablation_can_be_trained() -> None:

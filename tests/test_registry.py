@@ -9,6 +9,7 @@ import pytest
 from samples import make_features
 
 from sfm_features.errors import OptionError, WeightsError
+from sfm_features.nets.weights import BUNDLED_NETS
 from sfm_features.registry import (
     DEFAULT_RATIO,
     EXTRACTORS,
@@ -34,7 +35,7 @@ def test_extractors_take_the_same_keywords(name: str) -> None:
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize("name", sorted(set(EXTRACTORS) - {"sift", "evo", "sekd"}))
+@pytest.mark.parametrize("name", sorted(set(EXTRACTORS) - {"sift", *BUNDLED_NETS}))
 def test_methods_without_weights_say_where_to_find_them(name: str) -> None:
     with pytest.raises(WeightsError, match=r"--weights.*--download"):
         build_extractor(name, max_keypoints=10, device="cpu")

@@ -129,6 +129,8 @@ def _resize_side(side: int, scale: float) -> int:
 class _Learned(NetExtractor):
     """A network with weights of its own, bundled or given."""
 
+    name: ClassVar[str]
+    """What the bundled weights are called."""
     architecture: ClassVar[str]
     options: ClassVar[DecodeOptions]
     scales: ClassVar[tuple[float, ...]] = (1.0,)
@@ -146,9 +148,9 @@ class _Learned(NetExtractor):
         # No seed is used: a trained network draws no numbers.
         if download:
             raise OptionError(
-                f"{self.architecture} comes with its weights; leave out --download"
+                f"{self.name} comes with its weights; leave out --download"
             )
-        path = weights if weights is not None else find_bundled(self.architecture)
+        path = weights if weights is not None else find_bundled(self.name)
         net, _ = load_weights(path, self.architecture)
         options = replace(self.options, max_keypoints=max_keypoints)
         super().__init__(net, device, options, scales or self.scales)
@@ -157,15 +159,23 @@ class _Learned(NetExtractor):
 class Evo(_Learned):
     """The package's own network: small, fast, descriptors of 128."""
 
-    architecture = "evo"
+    name = architecture = "evo"
     options = DecodeOptions()
     # Half the size costs a quarter more, and photos from afar and from nearby match.
     scales = (1.0, 0.5)
 
 
+class EvoObject(Evo):
+    """The same network, trained to stay on an object and off what is behind it."""
+
+    name = "evo-object"
+    # Evo's lowest peaks are where this one is not sure that there is an object.
+    options = DecodeOptions(least_probability=0.02)
+
+
 class Sekd(_Learned):
     """SEKD's architecture, trained by us: descriptors of 128."""
 
-    architecture = "sekd"
+    name = architecture = "sekd"
     # SEKD's own radius; its threshold is left out, for max_keypoints already chooses.
     options = DecodeOptions(nms_radius_px=4)

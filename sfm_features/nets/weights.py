@@ -25,6 +25,8 @@ from sfm_features.nets.evo import EvoNet
 from sfm_features.nets.sekd import SekdNet
 
 ARCHITECTURES: Mapping[str, type[DenseNet]] = {"evo": EvoNet, "sekd": SekdNet}
+BUNDLED_NETS: Mapping[str, str] = {"evo": "evo", "evo-object": "evo", "sekd": "sekd"}
+"""Names of the weights that come with the package, and their architectures."""
 BUNDLED = Path(__file__).parents[1] / "weights"
 _MAX_DIFFERENCES = 3
 
@@ -60,7 +62,8 @@ def find_bundled(name: str) -> Path:
     if not path.is_file():
         raise WeightsError(
             f"{name}: the package has no weights of it yet; give --weights FILE, or "
-            f"train some with `sfm-features train PHOTOS --output RUN --net {name}`"
+            f"train some with `sfm-features train PHOTOS --output RUN "
+            f"--net {BUNDLED_NETS.get(name, name)}`"
         )
     return path
 

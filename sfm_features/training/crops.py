@@ -37,8 +37,8 @@ class Surface:
 class Crop:
     """An image (S, S), what the detector is told about it, and where things are.
 
-    owner (S, S) is the number of the surface that a pixel shows. Keypoints (K, 2) are
-    those that can be seen.
+    owner (S, S) is the number of the surface that a pixel shows, background (S, S)
+    tells where no keypoint is wanted. Keypoints (K, 2) are those that can be seen.
     """
 
     image: U8
@@ -46,6 +46,7 @@ class Crop:
     heat: np.ndarray
     surfaces: tuple[Surface, ...]
     owner: U8
+    background: Bool
     keypoints: F64
 
     def follow(self, other: Crop, xy: F64) -> tuple[F64, Bool]:
@@ -69,7 +70,8 @@ class Crop:
 
     def knows(self, xy: F64) -> Bool:
         """Tell about which points (N, 2) inside the crop there is anything to say."""
-        return np.asarray(_read(self.target, xy) != IGNORED)
+        known = _read(self.target, xy) != IGNORED
+        return np.asarray(known & ~_read(self.background, xy))
 
 
 def draw_crop(
@@ -95,6 +97,7 @@ def draw_crop(
     found = []
     for k, surface in enumerate(surfaces):
         keypoints = labels[surface.photo]
+        keypoints = keypoints[photos.photos[surface.photo].keeps(keypoints)]
         xy, inside = map_inside(surface.crop_from_photo, keypoints, size)
         inside[inside] = _read(owner, xy[inside]) == k
         found.append(xy[inside])
@@ -102,7 +105,24 @@ def draw_crop(
     target = draw_target(xy, known, visible & known)
     xy = xy[_read(visible & known, xy)]
     heat = draw_heat(xy, size_px)
-    return Crop(image, target, heat, tuple(surfaces), owner, xy)
+    background = _draw_background(photos, surfaces, owner)
+    # What is said of a keypoint at the rim of the thing must not be taken back.
+    background &= heat == 0
+    return Crop(image, target, heat, tuple(surfaces), owner, background, xy)
+
+
+def _draw_background(photos: PhotoSet, surfaces: Sequence[Surface], owner: U8) -> Bool:
+    """Warp what is known of backgrounds just as the photos (S, S)."""
+    found = np.zeros(owner.shape, bool)
+    for k, surface in enumerate(surfaces):
+        background = photos.photos[surface.photo].background
+        if background is not None:
+            warped = cv2.warpPerspective(
+                background.astype(np.uint8), surface.crop_from_photo,
+                owner.shape[::-1], flags=cv2.INTER_NEAREST,
+            )  # fmt: skip
+            found |= (warped > 0) & (owner == k)
+    return found
 
 
 def cut_crop(

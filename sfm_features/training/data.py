@@ -41,6 +41,8 @@ class DataOptions:
     """Share of pairs from two views of a rendered town, if there is one."""
     track_share: float = 0.0
     """Share of pairs from two views of a place that was reconstructed, if any was."""
+    turntable_share: float = 0.0
+    """Share of pairs from two views of a thing on a turntable, if there is one."""
     replay_share: float = 0.25
     """Share of pairs from the photos that are replayed, where there are any."""
     warps: WarpRanges = WarpRanges()
@@ -68,6 +70,7 @@ class Batch:
 
     images (2 B, 1, S, S) u8; targets (2 B, S, S) i8 of IGNORED, EMPTY or KEYPOINT;
     heat (2 B, S, S) f16, each keypoint spread around its place between the pixels;
+    background (2 B, S, S) where no keypoint is wanted;
     xy (2, B, N, 2) are corresponding points, used (B, N) where there are any;
     b_from_a (B, 3, 3), nan where no homography relates the pair.
     """
@@ -75,6 +78,7 @@ class Batch:
     images: Tensor
     targets: Tensor
     heat: Tensor
+    background: Tensor
     xy: Tensor
     used: Tensor
     b_from_a: Tensor
@@ -86,6 +90,7 @@ class Batch:
             self.images.to(device, non_blocking=True),
             self.targets.to(device, non_blocking=True),
             self.heat.to(device, non_blocking=True),
+            self.background.to(device, non_blocking=True),
             self.xy.to(device, non_blocking=True),
             self.used.to(device, non_blocking=True),
             self.b_from_a.to(device, non_blocking=True),
@@ -146,6 +151,7 @@ class PairSource:
             torch.from_numpy(np.stack([view.image for view in views])[:, None]),
             torch.from_numpy(np.stack([view.target for view in views])),
             torch.from_numpy(np.stack([view.heat for view in views])),
+            torch.from_numpy(np.stack([view.background for view in views])),
             torch.from_numpy(np.stack(xy, axis=1).astype(np.float32)),
             torch.from_numpy(np.stack(used)),
             torch.from_numpy(np.stack(warps).astype(np.float32)),

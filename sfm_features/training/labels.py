@@ -262,7 +262,7 @@ def label_photo(
     views = make_views(frames, options.views, rng)
     if kind == "corners":
         p = measure_corners(views)
-        xy, _ = find_peaks(p, options.nms_radius_px, 0.15, most)
+        xy, _ = find_peaks(_blank(p, frames[0]), options.nms_radius_px, 0.15, most)
         return PhotoLabels(xy.numpy(), p)
     assert net is not None, f"{kind} needs a network"
     if kind == "reliability":
@@ -273,9 +273,11 @@ def label_photo(
         r = map_reliability(
             dense, views, net.descriptor_stride, max(options.views - 1, 1)
         )
-        xy, _ = find_peaks(r, options.nms_radius_px, _LEAST_R, most)
+        shown = _blank(r, frames[0])
+        xy, _ = find_peaks(shown, options.nms_radius_px, _LEAST_R, most)
         return PhotoLabels(xy.cpu().numpy(), p.cpu(), r.cpu())
     p, dense = measure_detector(net, views, device)
+    p = _blank(p, frames[0])
     wanted = 2 * most if kind == "product" else most
     xy, score = find_peaks(p, options.nms_radius_px, _LEAST_P[net.head], wanted)
     if kind == "product" and len(xy):
@@ -286,3 +288,11 @@ def label_photo(
         order = score.argsort(descending=True, stable=True)[:most]
         xy = xy[order][score[order] > 0]
     return PhotoLabels(xy.cpu().numpy(), p.cpu())
+
+
+def _blank(found: Tensor, photo: Photo) -> Tensor:
+    """Find nothing on the background, so that the rest gets all of the keypoints."""
+    if photo.background is None:
+        return found
+    background = torch.from_numpy(photo.background).to(found.device)
+    return found.masked_fill(background, 0)

@@ -24,6 +24,7 @@ from sfm_features.training.multiview import Collections
 from sfm_features.training.photos import PhotoSet
 from sfm_features.training.settings import Settings
 from sfm_features.training.town import TownPairs
+from sfm_features.training.turntables import TurntablePairs
 from sfm_features.training.validate import ViewPair
 from sfm_features.types import F32, RunOptions
 
@@ -49,6 +50,7 @@ class Planner:
     seed: int
     town: TownPairs | None = None
     collections: Collections | None = None
+    turntables: TurntablePairs | None = None
 
     def prepare(self, stage: Stage, number: int, start: DenseNet) -> Lessons:
         """Prepare a stage; what was prepared before it was stopped is kept."""
@@ -58,6 +60,10 @@ class Planner:
         views: list[ViewPair] = []
         if self.town is not None:
             related.append((self.settings.data.town_share, self.town))
+        if self.turntables is not None:
+            turns = self.turntables.among(labels)
+            if turns.usable:
+                related.append((self.settings.data.turntable_share, turns))
         if self.collections is not None and taught:
             places = self.folder / "multiview"
             run = RunOptions(device=self.device.type, seed=self.seed)

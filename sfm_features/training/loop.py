@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import math
 import time
@@ -41,6 +40,7 @@ from sfm_features.training.pictures import draw_round
 from sfm_features.training.runlog import RunLog, draw_curves, draw_difficulty
 from sfm_features.training.settings import Outcome, Settings
 from sfm_features.training.town import TownPairs
+from sfm_features.training.turntables import TurntablePairs
 from sfm_features.training.validate import Scores, ViewPair, validate
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class Trainer:
         seed: int = 0,
         town: TownPairs | None = None,
         collections: Collections | None = None,
+        turntables: TurntablePairs | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
         self.net = to_channels_last(net.to(device))
@@ -72,8 +73,9 @@ class Trainer:
         self.folder, self.settings, self.device = folder, settings, device
         self.seed, self.on_step = seed, on_step
         self.planner = Planner(
-            photos, held_back, folder, settings, device, seed, town, collections
-        )
+            photos, held_back, folder, settings, device, seed, town, collections,
+            turntables,
+        )  # fmt: skip
         self.objective = Objective(
             settings.descriptor_loss,
             settings.switches,
@@ -128,11 +130,10 @@ class Trainer:
         return True
 
     def _describe(self) -> dict[str, str]:
-        names = "\n".join(f"{p.folder} {p.name} {p.size}" for p in self.photos.photos)
         return self.settings.describe() | {
             "seed": repr(self.seed),
             "network": type(self.net).__name__,
-            "photos": hashlib.sha256(names.encode()).hexdigest()[:16],
+            "photos": self.photos.fingerprint(),
         }
 
     def _make_optimizer(self) -> torch.optim.Optimizer:

@@ -89,6 +89,20 @@ def focal_pixels(logits: Tensor, targets: Tensor, gamma: float = 1.0) -> Samples
     return Samples((hit + alarm).flatten(), missed.flatten(), weight.flatten())
 
 
+def suppress_background(p: Tensor, background: Tensor, cell_px: int) -> Tensor:
+    """Return the mean surprise that there is no keypoint on the background.
+
+    p (B, 1, H, W), background (B, H, W). In each cell pixels exclude each other, so
+    their probabilities add up; sigmoids have cells of one pixel.
+    """
+    there = background[:, None].float()
+    share = functional.avg_pool2d(there, cell_px)
+    # The mean of a cell is its sum over its pixels' number.
+    mass = functional.avg_pool2d(p.float() * there, cell_px) * cell_px**2
+    surprise = -torch.log1p(-mass.clamp(max=1 - _EPSILON))
+    return (surprise * (share > 0)).sum() / (share > 0).sum().clamp(min=1)
+
+
 def detector_repeatability(
     p: Tensor, b_from_a: Tensor, targets: Tensor, strongest: int = 0
 ) -> Tensor:

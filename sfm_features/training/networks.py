@@ -10,6 +10,7 @@ from sfm_features.errors import OptionError
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.weights import (
     ARCHITECTURES,
+    BUNDLED_NETS,
     build_net,
     find_bundled,
     load_weights,
@@ -28,5 +29,5 @@ def make_net(name: str, seed: int) -> DenseNet:
 
 def read_net(start: str) -> DenseNet:
     """Read a network by the name of bundled weights, or from a file."""
-    path = find_bundled(start) if start in ARCHITECTURES else Path(start)
+    path = Path(start) if start not in BUNDLED_NETS else find_bundled(start)
     return load_weights(path)[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sfm_features.nets.dense import Dense, DenseNet, sample_descriptors
+from sfm_features.nets.dense import CELL_PX, Dense, DenseNet, sample_descriptors
 from sfm_features.training import losses
 from sfm_features.training.data import Batch
 from sfm_features.training.device import autocast
@@ -40,6 +40,8 @@ class LossWeights:
     """Detector as before, while the descriptor is updated alone."""
     preserve_descriptor: float = 0.1
     """Descriptor as before, while the detector is updated alone."""
+    background: float = 1.0
+    """No keypoints where photos are known to show the background."""
 
 
 class Objective(nn.Module):
@@ -108,6 +110,13 @@ class Objective(nn.Module):
             found = losses.focal_pixels(dense.logits, batch.targets)
         parts["detector"] = found.mean
         terms.append(self.weights.detector * parts["detector"])
+        if batch.background.any():
+            p = net.probability(dense.logits.float())
+            cell_px = CELL_PX if net.head == "cell" else 1
+            parts["background"] = losses.suppress_background(
+                p, batch.background, cell_px
+            )
+            terms.append(self.weights.background * parts["background"])
         if self.guidance.options.strategy != "none":
             p = net.probability(dense.logits.float())
             added = self.guidance.constrain("detector", found, progress, p)

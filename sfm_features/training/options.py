@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sfm_features.depths import DepthKind
 from sfm_features.errors import InputError, OptionError
 from sfm_features.training.evolve import DescriptorLoss, Recipe, Strategy, Switches
 
@@ -77,6 +78,17 @@ class TrainOptions:
     """Keep one part as it is while the other is updated (alternating recipe)."""
     average: float = 0.998
     """Share of the averaged weights that a step keeps; 0 = no averaging."""
+    depth: Path | None = None
+    """Folder of depth maps or masks (0 = background), called as the photos: their
+    background gets no keypoints."""
+    depth_kind: DepthKind = "auto"
+    """What larger values of depth maps mean: distance, nearness, or auto."""
+    background_weight: float = 1.0
+    """How much it counts that there are no keypoints on the background."""
+    turntables: int = 0
+    """Things on turntables before busy rooms to render and train on; 0 = none."""
+    turntable_share: float = 0.5
+    """Share of pairs from two views of those, if there are any."""
     max_side: int = 480
     """Photos are shrunk to this longer side (px)."""
     memory_mib: int = 3000
@@ -144,6 +156,17 @@ class AdaptOptions:
     """Random affine views of a photo that its labels are averaged over."""
     label_photos: int = 200
     """Photos that a round labels afresh, others each time; 0 = all."""
+    depth: Path | None = None
+    """Folder of depth maps or masks (0 = background), called as the photos: their
+    background gets no keypoints."""
+    depth_kind: DepthKind = "auto"
+    """What larger values of depth maps mean: distance, nearness, or auto."""
+    background_weight: float = 1.0
+    """How much it counts that there are no keypoints on the background."""
+    turntables: int = 0
+    """Things on turntables before busy rooms to render and train on; 0 = none."""
+    turntable_share: float = 0.5
+    """Share of pairs from two views of those, if there are any."""
     max_side: int = 480
     """Photos are shrunk to this longer side (px)."""
     memory_mib: int = 3000
@@ -198,7 +221,8 @@ class TrainSummary:
 
 def _check_numbers(options: TrainOptions | AdaptOptions) -> None:
     least = {"rounds": 1, "batch": 1, "views": 1, "validations": 1, "workers": 1}
-    for name, lowest in (least | {"steps": 0, "label_photos": 0}).items():
+    least |= {"steps": 0, "label_photos": 0, "turntables": 0}
+    for name, lowest in least.items():
         if getattr(options, name) < lowest:
             flag = name.replace("_", "-")
             raise OptionError(
@@ -208,6 +232,12 @@ def _check_numbers(options: TrainOptions | AdaptOptions) -> None:
         raise OptionError(f"--crop-px {options.crop_px}: must be a multiple of 32")
     if options.steps == 0 and not options.minutes > 0:
         raise OptionError(f"--minutes {options.minutes}: must be more than 0")
+    if not options.background_weight >= 0:
+        raise OptionError(
+            f"--background-weight {options.background_weight}: must be at least 0"
+        )
+    if options.depth is not None and not options.depth.is_dir():
+        raise InputError(f"{options.depth}: no such folder; check --depth")
     if not options.learning_rate > 0:
         raise OptionError(
             f"--learning-rate {options.learning_rate}: must be more than 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sfm_features import images as image_files
 from sfm_features.errors import ImageError, InputError
-from sfm_features.types import F64, PIXEL_CENTRE, U8
+from sfm_features.types import F64, PIXEL_CENTRE, U8, Bool
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class Photo:
     """One photo: grey (H, W), and chroma (H // 2, W // 2, 2) for colour casts.
 
     `group` is the folder of a fixed camera whose frames are aligned, or nothing.
+    `background` (H, W) tells where no keypoint is wanted, if that is known.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Photo:
     chroma: U8
     group: str = ""
     folder: int = 0
+    background: Bool | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -49,6 +53,13 @@ class Photo:
     def by_night(self) -> bool:
         """Whether this is a fixed camera's frame that its name says is of the night."""
         return bool(self.group) and Path(self.name).name.lower().startswith("night_")
+
+    def keeps(self, xy: NDArray[np.floating]) -> Bool:
+        """Tell which points (N, 2) inside the photo are not of its background."""
+        if self.background is None:
+            return np.ones(len(xy), bool)
+        columns, rows = np.rint(xy).astype(np.int64).T
+        return np.asarray(~self.background[rows, columns])
 
     @property
     def full_from_chroma(self) -> F64:
@@ -68,6 +79,15 @@ class PhotoSet:
 
     def __len__(self) -> int:
         return len(self.photos)
+
+    def fingerprint(self) -> str:
+        """Tell photos, by their names and sizes, and their backgrounds from others."""
+        found = hashlib.sha256()
+        for photo in self.photos:
+            found.update(f"{photo.folder} {photo.name} {photo.size}\n".encode())
+            if photo.background is not None:
+                found.update(np.packbits(photo.background).tobytes())
+        return found.hexdigest()[:16]
 
     def groups(self) -> dict[str, list[int]]:
         """List the photos of each fixed camera that has at least two frames."""

@@ -13,6 +13,7 @@ import cv2
 from sfm_features.errors import InputError
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.weights import save_weights
+from sfm_features.training.backgrounds import add_backgrounds
 from sfm_features.training.card import SCORES, describe_run
 from sfm_features.training.data import DataOptions
 from sfm_features.training.device import choose_device
@@ -22,6 +23,7 @@ from sfm_features.training.layers import LayerRanges
 from sfm_features.training.loop import Trainer
 from sfm_features.training.multiview import Collections
 from sfm_features.training.networks import make_net, read_net
+from sfm_features.training.objective import LossWeights
 from sfm_features.training.options import AdaptOptions, TrainOptions, TrainSummary
 from sfm_features.training.pg2sd import Pg2sdOptions
 from sfm_features.training.photometric import LightRanges
@@ -34,6 +36,7 @@ from sfm_features.training.photos import (
 from sfm_features.training.runlog import require_matplotlib
 from sfm_features.training.settings import Settings
 from sfm_features.training.town import TownPairs
+from sfm_features.training.turntables import TurntablePairs
 from sfm_features.types import RunOptions
 
 logger = logging.getLogger(__name__)
@@ -67,10 +70,13 @@ def train(
     if options.town_views > 0:
         town = TownPairs(output / "town", options.town_views, run.seed, len(loaded))
         loaded = town.extend(loaded)
+    turntables, loaded = _render_turntables(loaded, output, options, run)
     settings = _make_train_settings(options)
     if pg2sd is not None:
         settings = replace(settings, pg2sd=pg2sd)
-    return _run(net, loaded, held_back, output, settings, run, town, collections)
+    return _run(
+        net, loaded, held_back, output, settings, run, town, collections, turntables
+    )
 
 
 def adapt(
@@ -82,7 +88,8 @@ def adapt(
 ) -> TrainSummary:
     """Go on from trained weights, a bundled network's or a file's, on one's own photos.
 
-    The result is never worse on held-back photos: then the start is kept.
+    The result is never worse on held-back photos: then the start is kept; but for
+    backgrounds, as suppressing them is not to find more.
     """
     options.check()
     require_matplotlib()
@@ -104,8 +111,11 @@ def adapt(
         ]
         loaded = PhotoSet([*loaded.photos, *others], loaded.skipped)
     collections = Collections(photos, number=0) if options.multiview else None
+    turntables, loaded = _render_turntables(loaded, output, options, run)
     settings = _make_adapt_settings(options)
-    return _run(net, loaded, held_back, output, settings, run, None, collections)
+    return _run(
+        net, loaded, held_back, output, settings, run, None, collections, turntables
+    )
 
 
 def _load(
@@ -118,7 +128,25 @@ def _load(
             f"{folders[0]}: has {len(loaded)} photos that can be used; training needs "
             f"{_LEAST_PHOTOS}, and gets good with hundreds"
         )
+    if options.depth is not None:
+        picture = output / "backgrounds.jpg"
+        loaded = add_backgrounds(
+            loaded, folders, options.depth, options.depth_kind, picture
+        )
     return loaded
+
+
+def _render_turntables(
+    loaded: PhotoSet,
+    output: Path,
+    options: TrainOptions | AdaptOptions,
+    run: RunOptions,
+) -> tuple[TurntablePairs | None, PhotoSet]:
+    if options.turntables == 0:
+        return None, loaded
+    folder = output / "turntables"
+    found = TurntablePairs(folder, options.turntables, run.seed, len(loaded))
+    return found, found.extend(loaded)
 
 
 def _make_train_settings(options: TrainOptions) -> Settings:
@@ -137,6 +165,7 @@ def _make_train_settings(options: TrainOptions) -> Settings:
             points=options.points,
             aligned_share=options.aligned_share,
             town_share=options.town_share,
+            turntable_share=options.turntable_share,
             track_share=options.track_share,
             light=LightRanges(night_share=options.night_share),
             layers=LayerRanges(share=options.layer_share),
@@ -144,6 +173,7 @@ def _make_train_settings(options: TrainOptions) -> Settings:
         labels=LabelOptions(views=views, density=options.density),
         label_photos=options.label_photos,
         switches=switches,
+        weights=LossWeights(background=options.background_weight),
         descriptor_loss=options.descriptor_loss,
         pg2sd=Pg2sdOptions(options.strategy),
         validations=options.validations,
@@ -163,17 +193,20 @@ def _make_adapt_settings(options: AdaptOptions) -> Settings:
             batch=options.batch,
             crop_px=options.crop_px,
             replay_share=options.replay_share,
+            turntable_share=options.turntable_share,
             track_share=options.track_share,
             light=LightRanges(night_share=options.night_share),
             layers=LayerRanges(share=options.layer_share),
         ),
         labels=LabelOptions(views=options.views),
         label_photos=options.label_photos,
+        weights=LossWeights(background=options.background_weight),
         pg2sd=Pg2sdOptions(options.strategy),
         validations=options.validations,
         checkpoint_steps=100,
         workers=options.workers,
-        keep_best=True,
+        # Who asks for fewer keypoints cannot be told by matches which weights are best.
+        keep_best=options.depth is None and options.turntables == 0,
     )
 
 
@@ -186,13 +219,14 @@ def _run(
     run: RunOptions,
     town: TownPairs | None = None,
     collections: Collections | None = None,
+    turntables: TurntablePairs | None = None,
 ) -> TrainSummary:
     """Train, then write the weights with their card."""
     device = choose_device(run.device)
     with _use_one_thread():
         outcome = Trainer(
             net, photos, held_back, output, settings, device, run.seed,
-            town, collections,
+            town, collections, turntables,
         ).run()  # fmt: skip
     path = output / "weights.safetensors"
     card = describe_run(photos, held_back, settings, run, outcome)

@@ -15,7 +15,7 @@ from sfm_features.nets.dense import DenseNet, pad_to_stride, sample_descriptors
 from sfm_features.training.device import autocast
 from sfm_features.training.peaks import find_peaks
 from sfm_features.training.photometric import LightRanges, relight
-from sfm_features.training.photos import PhotoSet
+from sfm_features.training.photos import Photo, PhotoSet
 from sfm_features.training.warps import WarpRanges, cover, sample_homography, warp_image
 from sfm_features.types import F32, F64, I32, U8
 
@@ -30,7 +30,8 @@ class Scores:
     """Means over pairs, at 3 px; `night` are pairs whose second image is dark.
 
     `views` is the share of points whose descriptors find each other in two photos of a
-    place that was reconstructed, where there are any.
+    place that was reconstructed, where there are any; `on_background` the share of the
+    detector's probability that lies where no keypoint is wanted, where that is known.
     """
 
     repeatability: float
@@ -40,6 +41,7 @@ class Scores:
     night_matching_score: float
     night_homography: float
     views: float | None = None
+    on_background: float | None = None
 
     @property
     def overall(self) -> float:
@@ -118,8 +120,24 @@ def validate(
         columns = zip(*measured, strict=True)
         figures += [float(np.mean(column)) for column in columns]
     found = mean(_match_views(net, pair, device) for pair in views) if views else None
+    known = [i for i in held_back if photos.photos[i].background is not None]
+    shares = [_measure_background(net, photos.photos[i], device) for i in known]
     net.train(was_training)
-    return replace(Scores(*figures), views=found)
+    behind = mean(shares) if shares else None
+    return replace(Scores(*figures), views=found, on_background=behind)
+
+
+def _measure_background(net: DenseNet, photo: Photo, device: torch.device) -> float:
+    """Return how much of the detector's probability lies on a photo's background."""
+    image = torch.from_numpy(np.ascontiguousarray(photo.grey)).to(device)
+    padded = pad_to_stride(image[None, None].float() / 255, net.stride)
+    with autocast(device):
+        dense = net(padded)
+    width, height = photo.size
+    p = net.probability(dense.logits.float())[0, 0, :height, :width]
+    assert photo.background is not None
+    behind = torch.from_numpy(photo.background).to(device)
+    return float(p[behind].sum() / p.sum().clamp(min=1e-6))
 
 
 def _match_views(net: DenseNet, pair: ViewPair, device: torch.device) -> float:

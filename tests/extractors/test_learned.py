@@ -20,6 +20,8 @@ from sfm_features.nets.blocks import has_bf16
 from sfm_features.nets.evo import EvoNet
 from sfm_features.nets.peaks import DecodeOptions
 from sfm_features.nets.weights import Card, build_net, save_weights
+from sfm_features.registry import build_extractor
+from sfm_features.scenes.turntable import build_turntable
 
 METHODS = {"evo": Evo, "sekd": Sekd}
 
@@ -163,3 +165,16 @@ def test_memory_is_kept_between_images() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert int(result.stdout) < 300  # over 2000 without
+
+
+def test_the_object_preset_keeps_to_the_object() -> None:
+    """Bundled weights, on a turn that none of them was trained on, without masks."""
+    picture = build_turntable(0).photograph(0.5)
+    shares = []
+    for name in ("evo", "evo-object"):
+        found = build_extractor(name, max_keypoints=2048, device="cpu")
+        features = found.extract(picture.rgb)
+        columns, rows = np.rint(features.keypoints).astype(int).T
+        shares.append((picture.tags[rows, columns] > 0).mean())
+    assert len(features) > 200
+    assert shares[1] > 0.85 and shares[1] > 2 * shares[0]

@@ -1,0 +1,187 @@
+"""What of photos is background: told from depth maps, or from masks.
+
+A thing that is photographed is nearer than what is behind it, so 1 / depth falls into
+two heaps. Where they part best (Otsu), object and background part; a map in which they
+hardly do says nothing about its photo.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from sfm_features.depths import (
+    DepthKind,
+    DepthMap,
+    find_depth,
+    fit_depth,
+    read_depth,
+    scale_nearness,
+    vote_kind,
+)
+from sfm_features.errors import ImageError, InputError
+from sfm_features.images import decode, decode_values
+from sfm_features.training.photos import Photo, PhotoSet
+from sfm_features.types import F32, U8, Bool
+
+logger = logging.getLogger(__name__)
+
+_LEAST_PARTED = 0.8
+"""Share of the variance of 1 / depth that two heaps must explain; they explain 0.75 of
+an even slope, in which nothing parts."""
+_SIDE_PX = 256
+_DRAWN, _DRAWN_PX = 12, 160
+
+
+def add_backgrounds(
+    photos: PhotoSet,
+    folders: Sequence[Path],
+    depths: Path,
+    kind: DepthKind,
+    picture: Path,
+) -> PhotoSet:
+    """Tell the background of each photo that has a depth map or a mask.
+
+    Others stay as they are; what cannot be used is named. `picture` shows the result.
+    """
+    maps, problems = _read_maps(photos, folders, depths)
+    votes = [vote_kind(m) for m in maps.values() if isinstance(m, DepthMap)]
+    if kind == "auto":
+        kind = "nearness" if votes and median(votes) > 0 else "distance"
+        if votes:
+            larger = "nearer" if kind == "nearness" else "farther"
+            logger.info("depth maps: larger values are taken for %s", larger)
+    found = list(photos.photos)
+    for number, seen in maps.items():
+        try:
+            found[number] = _mark(found[number], seen, kind)
+        except ImageError as error:
+            problems[photos.photos[number].name] = str(error)
+    marked = [photo for photo in found if photo.background is not None]
+    if not marked:
+        reason = next(iter(problems.values()), "none is called as a photo")
+        raise InputError(
+            f"{depths}: has no depth map or mask that tells an object from its "
+            f"background ({reason}); name maps as the photos, give masks, or leave "
+            "--depth out"
+        )
+    _tell(marked, len(found), problems)
+    _draw(marked, picture)
+    return PhotoSet(found, {**photos.skipped, **problems})
+
+
+def split_nearness(nearness: F32) -> Bool:
+    """Tell background (H, W) from object; raise ImageError where they hardly differ."""
+    spread = float(nearness.var())
+    levels = np.rint((nearness + 1) * 127.5).astype(np.uint8)
+    level, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    behind = np.asarray(levels <= level)
+    share = float(behind.mean())
+    if 0 < share < 1:
+        gap = float(nearness[~behind].mean() - nearness[behind].mean())
+        parted = share * (1 - share) * gap**2 / max(spread, 1e-12)
+    else:
+        parted = 0.0
+    if parted < _LEAST_PARTED:
+        raise ImageError(
+            f"near and far hardly part (they explain {parted:.0%} of the depth); "
+            "give a mask instead, or remove the map"
+        )
+    return behind
+
+
+def _read_maps(
+    photos: PhotoSet, folders: Sequence[Path], depths: Path
+) -> tuple[dict[int, DepthMap | Bool], dict[str, str]]:
+    """Read the maps, and masks (True is background), of photos, by their numbers."""
+    maps: dict[int, DepthMap | Bool] = {}
+    problems: dict[str, str] = {}
+    for number, photo in enumerate(tqdm(photos.photos, "depth", unit="photo")):
+        path = find_depth(depths, photo.name)
+        if path is None:
+            continue
+        try:
+            maps[number] = _read_map(path, folders[photo.folder] / photo.name)
+        except ImageError as error:
+            problems[str(path)] = str(error)
+    return maps, problems
+
+
+def _read_map(path: Path, image: Path) -> DepthMap | Bool:
+    """Read a map turned as its photo; one of zeros and one other value is a mask."""
+    decoded = decode(image)
+    mask = _read_mask(path)
+    if mask is None:
+        return fit_depth(read_depth(path), decoded.size, decoded.orientation, path)
+    everywhere = np.ones(mask.shape, bool)
+    shown = DepthMap(mask.astype(np.float32), everywhere)
+    turned = fit_depth(shown, decoded.size, decoded.orientation, path)
+    return np.asarray(turned.values == 0)
+
+
+def _read_mask(path: Path) -> Bool | None:
+    if path.suffix == ".npy":
+        return None
+    values = decode_values(path)
+    if values.ndim == 3:
+        values = values[..., 0]
+    kept = values != 0
+    if kept.all() or not kept.any() or values[kept].min() != values[kept].max():
+        return None
+    return np.asarray(kept)
+
+
+def _mark(photo: Photo, seen: DepthMap | Bool, kind: DepthKind) -> Photo:
+    """Give a photo its background; what a sensor did not see is none of it."""
+    if isinstance(seen, DepthMap):
+        small = split_nearness(scale_nearness(seen, kind, _SIDE_PX))
+        behind = _stretch(small, photo) & _stretch(seen.known, photo)
+    else:
+        behind = _stretch(seen, photo)
+    return replace(photo, background=behind)
+
+
+def _stretch(shown: Bool, photo: Photo) -> Bool:
+    """Stretch a map over its photo."""
+    as_u8 = np.ascontiguousarray(shown, np.uint8)
+    large = cv2.resize(as_u8, photo.size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(large > 0)
+
+
+def _tell(marked: Sequence[Photo], count: int, problems: dict[str, str]) -> None:
+    shares = [
+        float(photo.background.mean())
+        for photo in marked
+        if photo.background is not None
+    ]
+    logger.info(
+        "background is known of %d of %d photos: %.0f %% of their pixels in the median",
+        len(marked), count, 100 * median(shares),
+    )  # fmt: skip
+    for name, reason in problems.items():
+        logger.warning("%s: used without depth (%s)", name, reason)
+
+
+def _draw(marked: Sequence[Photo], path: Path) -> None:
+    """Draw some photos, their background dark red."""
+    step = -(-len(marked) // _DRAWN)
+    tiles = [_draw_one(photo) for photo in marked[::step]]
+    done, data = cv2.imencode(".jpg", np.concatenate(tiles, axis=1))
+    assert done
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.tobytes())
+
+
+def _draw_one(photo: Photo) -> U8:
+    shown = cv2.cvtColor(photo.grey, cv2.COLOR_GRAY2BGR)
+    assert photo.background is not None
+    shown[photo.background] = shown[photo.background] // 3 + np.array([0, 0, 90])
+    size = (_DRAWN_PX, _DRAWN_PX)
+    return np.asarray(cv2.resize(shown, size, interpolation=cv2.INTER_AREA), np.uint8)
