@@ -63,6 +63,6 @@ def test_unknown_names_list_the_choices() -> None:
 
 def test_scales_are_for_those_that_take_them() -> None:
     with pytest.raises(
-        OptionError, match=r"--scales: sift has its own; .* evo and sekd"
+        OptionError, match=r"--scales: sift has its own; .* evo, evo-object, sekd"
     ):
         build_extractor("sift", max_keypoints=10, scales=[1.0])
