@@ -239,7 +239,11 @@ def run_demo_command(
 
 
 def run_train(
-    photos: Positional, output: Path, options: TrainOptions, run: RunOptions
+    photos: Positional,
+    output: Path,
+    options: TrainOptions,
+    run: RunOptions,
+    start: Annotated[str, tyro.conf.arg(name="from")] = "",
 ) -> None:
     """Train a detector and descriptor on a folder of unlabelled photographs.
 
@@ -250,10 +254,12 @@ def run_train(
     Args:
         photos: Folder of photographs; subfolders are searched.
         output: Folder to write: weights, their card, curves, pictures.
+        start: Weights to go on from, a file or the name of a bundled network, whatever
+            --net; empty = start from nothing.
     """
     from sfm_features.training.train import train
 
-    _say(train(photos, output, options, run).to_text())
+    _say(train(photos, output, options, run, start=start).to_text())
 
 
 def run_adapt(

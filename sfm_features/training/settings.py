@@ -18,6 +18,8 @@ class Settings:
     """What is done, on what, for how long; one of `steps` and `minutes` is positive."""
 
     stages: tuple[Stage, ...]
+    start: str = ""
+    """Hash of the weights to begin with; empty = those that the seed makes."""
     steps: int = 0
     minutes: float = 0.0
     learning_rate: float = 2e-3

@@ -13,12 +13,13 @@ import cv2
 from sfm_features.errors import InputError
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.weights import save_weights
+from sfm_features.training.averaging import hash_weights
 from sfm_features.training.backgrounds import add_backgrounds
 from sfm_features.training.card import SCORES, describe_run
 from sfm_features.training.data import DataOptions
 from sfm_features.training.device import choose_device
 from sfm_features.training.evolve import plan_stages
-from sfm_features.training.labels import LabelOptions
+from sfm_features.training.labels import LabelKind, LabelOptions
 from sfm_features.training.layers import LayerRanges
 from sfm_features.training.loop import Trainer
 from sfm_features.training.multiview import Collections
@@ -51,14 +52,17 @@ def train(
     options: TrainOptions = TrainOptions(),
     run: RunOptions = RunOptions(),
     pg2sd: Pg2sdOptions | None = None,
+    start: str = "",
 ) -> TrainSummary:
-    """Train a network from scratch into OUTPUT, or go on with what is there.
+    """Train a network into OUTPUT, or go on with what is there.
 
-    `pg2sd` has every knob of the strategy, and counts instead of options.strategy.
+    It begins with trained weights if `start` is a bundled network's name or a file,
+    else with none. `pg2sd` has every knob of the strategy, and counts instead of
+    options.strategy.
     """
     options.check()
     require_matplotlib()
-    net = make_net(options.net, run.seed)
+    net = read_net(start) if start else make_net(options.net, run.seed)
     folders = [photos, *options.more_photos]
     collections = None
     if options.multiview is not None:
@@ -71,7 +75,7 @@ def train(
         town = TownPairs(output / "town", options.town_views, run.seed, len(loaded))
         loaded = town.extend(loaded)
     turntables, loaded = _render_turntables(loaded, output, options, run)
-    settings = _make_train_settings(options)
+    settings = _make_train_settings(options, net if start else None)
     if pg2sd is not None:
         settings = replace(settings, pg2sd=pg2sd)
     return _run(
@@ -112,7 +116,7 @@ def adapt(
         loaded = PhotoSet([*loaded.photos, *others], loaded.skipped)
     collections = Collections(photos, number=0) if options.multiview else None
     turntables, loaded = _render_turntables(loaded, output, options, run)
-    settings = _make_adapt_settings(options)
+    settings = _make_adapt_settings(options, net)
     return _run(
         net, loaded, held_back, output, settings, run, None, collections, turntables
     )
@@ -149,12 +153,15 @@ def _render_turntables(
     return found, found.extend(loaded)
 
 
-def _make_train_settings(options: TrainOptions) -> Settings:
+def _make_train_settings(options: TrainOptions, start: DenseNet | None) -> Settings:
     switches = options.switches()
-    stages = plan_stages(options.recipe, options.rounds, switches, options.first_labels)
+    # Trained weights choose better keypoints than corners from the first round on.
+    first: LabelKind = "product" if start else options.first_labels
+    stages = plan_stages(options.recipe, options.rounds, switches, first)
     views = options.views if options.affine_adaption else 1
     return Settings(
         stages=tuple(stages),
+        start=hash_weights(start.state_dict()) if start else "",
         steps=options.steps,
         minutes=0.0 if options.steps else options.minutes,
         learning_rate=options.learning_rate,
@@ -182,9 +189,10 @@ def _make_train_settings(options: TrainOptions) -> Settings:
     )
 
 
-def _make_adapt_settings(options: AdaptOptions) -> Settings:
+def _make_adapt_settings(options: AdaptOptions, start: DenseNet) -> Settings:
     return Settings(
         stages=tuple(plan_stages("joint", options.rounds, first="product")),
+        start=hash_weights(start.state_dict()),
         steps=options.steps,
         minutes=0.0 if options.steps else options.minutes,
         learning_rate=options.learning_rate,
