@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from training_kit import write_photos
 
-from sfm_features.errors import InputError, OptionError, WeightsError
+from sfm_features.errors import InputError, OptionError, StaleStore, WeightsError
 from sfm_features.training import labels
 from sfm_features.training.networks import make_net, read_net
 from sfm_features.training.options import AdaptOptions, TrainOptions
@@ -51,6 +52,21 @@ def test_train_then_adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         for key, value in start.state_dict().items()
     ]
     assert all(same) == adapted.kept_start
+
+
+def test_training_goes_on_from_weights(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 6)
+    options = replace(QUICK, net="sekd", learning_rate=1e-6)
+    summary = train(photos, tmp_path / "run", options, CPU, start="evo")
+    start, found = (read_net(name) for name in ("evo", str(summary.weights)))
+    # Averages of the batches move by themselves; what is learned, by the rate at most.
+    parameters = zip(start.parameters(), found.parameters(), strict=True)
+    moved = max(float((a - b).detach().abs().max()) for a, b in parameters)
+    assert 0 < moved < 1e-5
+    card = json.loads(summary.weights.with_suffix(".json").read_text())
+    assert "labels='product'" in card["recipe"]["stages"]
+    with pytest.raises(StaleStore, match="was trained with start"):
+        train(photos, tmp_path / "run", options, CPU, start="evo-object")
 
 
 @pytest.mark.parametrize(
