@@ -74,8 +74,8 @@ def add_backgrounds(
         reason = next(iter(problems.values()), "none is called as a photo")
         raise InputError(
             f"{depths}: has no depth map or mask that tells an object from its "
-            f"background ({reason}); name maps as the photos, give masks, or leave "
-            "--depth out"
+            f"background ({reason}); name maps as the photos, give masks or a "
+            "reconstruction, or leave --depth out"
         )
     _tell(marked, len(found), problems)
     _draw(marked, picture)

@@ -25,8 +25,11 @@ from sfm_features.types import (
     Bool,
     Model,
     RegisteredImage,
+    undo_resize,
 )
 
+_SIGNS = ("sparse", "database.db", "cameras.bin", "images.bin", "points3D.bin")
+"""What a folder has that is meant as a reconstruction, even if nothing came out."""
 _LEAST_POINTS = 30
 _LEAST_VIEWS = 3
 """Views that must agree on a point: two lines of sight meet by chance."""
@@ -39,10 +42,18 @@ _SPLIT_PX = 256
 _LEAST_RATIO = 1.5
 """How much farther than the thing its background stands. Seen from no nearer than it is
 wide, a thing reaches to 1.5 times the depth of its middle."""
+_SAME_SHAPE = 0.02
+_LEAST_FAR = 0.03
+"""Share of what is known of an image that a background has: single points may be wrong.
+"""
 _LEAST_SPREAD_DEG = 10.0
 _LEAST_ALIKE = 0.2
-"""Correlation of a photo with the colours of the points that it shows: 0.5 to 0.9 for its
-own, about 0.1 for those of another."""
+"""Correlation of a photo with the colours of the points that it shows: 0.5 to 0.9 for
+its own, about 0.1 for those of another."""
+
+
+class _UnlikeError(ImageError):
+    """A photo is not the one that was reconstructed under its name."""
 
 
 def read_reconstruction(folder: Path) -> list[Model] | None:
@@ -55,17 +66,17 @@ def read_reconstruction(folder: Path) -> list[Model] | None:
 
     paths = find_models(folder)
     if not paths:
-        if (folder / "sparse").is_dir() or folder.name == "sparse":
+        if any((folder / name).exists() for name in _SIGNS):
             raise InputError(
-                f"{folder}: has no model; run sfm-features reconstruct until it ends "
-                "with one, or give a folder with cameras.bin, images.bin, points3D.bin"
+                f"{folder}: has no whole model; run sfm-features reconstruct to its "
+                "end, or give a folder with cameras.bin, images.bin and points3D.bin"
             )
         return None
-    models = [read_model(path) for path in paths]
-    if not any(len(model.points) for model in models):
+    models = [model for path in paths if len((model := read_model(path)).points)]
+    if not models:
         raise InputError(
-            f"{folder}: its models have no points, which tell no depth; triangulate "
-            "them or reconstruct anew"
+            f"{folder}: its model has no points, and only these tell depth; "
+            "reconstruct anew, or triangulate it"
         )
     return models
 
@@ -75,8 +86,8 @@ def render_depths(
 ) -> tuple[dict[int, DepthMap], dict[str, str]]:
     """Render depth maps of photos, by their numbers, and tell what others lack.
 
-    A photo belongs to the first model that it is in. Folders of which no photo is in a
-    model are left alone.
+    A photo belongs to the first model that it is in. Of folders without any photo in a
+    model nothing is told.
     """
     aims = [find_aim(model) for model in models]
     homes: dict[str, int] = {}
@@ -85,12 +96,13 @@ def render_depths(
     meant = {photo.folder for photo in photos.photos if photo.name in homes}
     if not meant:
         raise InputError(
-            f"{source}: knows none of the photos (it has {min(homes)!r}, they have "
-            f"{photos.photos[0].name!r}); give the folder of photos that was "
-            "reconstructed, with its names"
+            f"{source}: was not made from these photos (it has {min(homes)!r}, they "
+            f"{photos.photos[0].name!r}); give the folder that was reconstructed, and "
+            "do not rename or move what is in it"
         )
     maps: dict[int, DepthMap] = {}
     problems: dict[str, str] = {}
+    unlike = 0
     for i, photo in enumerate(tqdm(photos.photos, "depth", unit="photo")):
         if photo.folder not in meant:
             continue
@@ -99,10 +111,15 @@ def render_depths(
             if home is None:
                 raise ImageError(f"is not registered in {source}")
             path = folders[photo.folder] / photo.name
-            image = models[home].images[photo.name]
-            maps[i] = _render_photo(path, image, models[home], aims[home])
+            maps[i] = _render_photo(path, photo.name, models[home], aims[home])
         except ImageError as error:
             problems[photo.name] = str(error)
+            unlike += isinstance(error, _UnlikeError)
+    if 2 * unlike > sum(photo.name in homes for photo in photos.photos):
+        raise InputError(
+            f"{source}: was made from other photos of the same names, which look "
+            f"different ({unlike} of {len(homes)}); reconstruct these"
+        )
     return maps, problems
 
 
@@ -127,6 +144,7 @@ def render_depth(image: RegisteredImage, model: Model, aim: F64 | None) -> Depth
     rows = image.point_ids
     good = rows >= 0
     good[good] = model.track_lengths[rows[good]] >= _LEAST_VIEWS
+    # Others may be in view, but hidden: what a keypoint saw is not.
     xy, depths = image.keypoints[good], _measure_depths(image, model.points[rows[good]])
     front = depths > 0
     if front.sum() < _LEAST_POINTS:
@@ -141,12 +159,14 @@ def render_depth(image: RegisteredImage, model: Model, aim: F64 | None) -> Depth
 
 
 def split_depth(depth: DepthMap) -> Bool:
-    """Tell background (S, S); raise ImageError if it is hardly farther."""
+    """Tell background (S, S) of the whole image; raise ImageError if it is near."""
     behind = split_nearness(scale_nearness(depth, "distance", _SPLIT_PX))
     size = depth.values.shape[::-1]
     there = cv2.resize(behind.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     far, near = (depth.values[depth.known & (there == k)] for k in (1, 0))
-    ratio = float(np.median(far) / np.median(near)) if len(far) and len(near) else 1.0
+    if len(far) < _LEAST_FAR * depth.known.sum():
+        raise ImageError("no more of the model is far than a few wrong points may make")
+    ratio = float(np.median(far) / np.median(near)) if len(near) else 1.0
     if ratio < _LEAST_RATIO:
         raise ImageError(
             f"what is far is hardly farther than what is near ({ratio:.2f} times), as "
@@ -155,11 +175,9 @@ def split_depth(depth: DepthMap) -> Bool:
     return behind
 
 
-def _render_photo(
-    path: Path, image: RegisteredImage, model: Model, aim: F64 | None
-) -> DepthMap:
-    """Render the map of a photo that is to be used, turned upright as it is."""
-    decoded = decode(path)
+def _render_photo(path: Path, name: str, model: Model, aim: F64 | None) -> DepthMap:
+    """Render the map of a photo, turned upright as that is; it must tell something."""
+    decoded, image = decode(path), model.images[name]
     _check_likeness(decoded, image, model)
     depth = render_depth(image, model, aim)
     split_depth(depth)
@@ -167,24 +185,27 @@ def _render_photo(
 
 
 def _check_likeness(decoded: Decoded, image: RegisteredImage, model: Model) -> None:
-    """Raise ImageError if a photo does not look like its image in the model."""
-    size = image.camera.width, image.camera.height
-    if decoded.size != size:
+    """Raise ImageError if a photo does not look like its image in the model.
+
+    Shrunk it may be.
+    """
+    size, there = decoded.size, (image.camera.width, image.camera.height)
+    if abs(size[0] * there[1] / (size[1] * there[0]) - 1) > _SAME_SHAPE:
         raise ImageError(
-            f"is {decoded.size[0]} x {decoded.size[1]}, in the model {size[0]} x "
-            f"{size[1]}; give the photos that were reconstructed"
+            f"is {size[0]} x {size[1]}, in the model {there[0]} x {there[1]}; give the "
+            "photos that were reconstructed"
         )
     rows = image.point_ids
-    column, row = np.rint(image.keypoints[rows >= 0]).astype(int).T
-    inside = (column >= 0) & (row >= 0) & (column < size[0]) & (row < size[1])
-    shown = decoded.rgb[row[inside], column[inside]].mean(1, dtype=np.float64)
-    expected = model.colours[rows[rows >= 0][inside]].mean(1, dtype=np.float64)
+    column, row = np.rint(undo_resize(image.keypoints[rows >= 0], size, there)).T
+    column, row = column.clip(0, size[0] - 1), row.clip(0, size[1] - 1)
+    shown = decoded.rgb[row.astype(int), column.astype(int)].mean(1, dtype=np.float64)
+    expected = model.colours[rows[rows >= 0]].mean(1, dtype=np.float64)
     # A model may come without colours.
     if len(shown) < _LEAST_POINTS or expected.std() < 1 or shown.std() < 1:
         return
     alike = float(np.corrcoef(shown, expected)[0, 1])
     if alike < _LEAST_ALIKE:
-        raise ImageError(
+        raise _UnlikeError(
             "does not look like the image of that name in the model (their colours "
             f"correlate by {alike:.2f}); give the photos that were reconstructed"
         )
