@@ -135,10 +135,12 @@ def _describe(place: Path, count: int, areas: Mapping[str, Area]) -> dict[str, C
 
 
 def _count_keypoints(place: Path, areas: Mapping[str, Area]) -> dict[str, Cell]:
-    """Return shares of the keypoints of all photos of which something is known."""
+    """Return shares of the keypoints, in photos with a background if there are any."""
+    parted = {name: area for name, area in areas.items() if area.behind is not None}
+    counted = parted or areas
     photos = total = on_object = on_background = 0
     with FeatureStore.open(place / "features.h5") as store:
-        for name in sorted(set(store.names()) & set(areas)):
+        for name in sorted(set(store.names()) & set(counted)):
             xy = store.read_keypoints(name)
             near, far = areas[name].sort(xy, store.read_size(name))
             photos, total = photos + 1, total + len(xy)
@@ -146,9 +148,8 @@ def _count_keypoints(place: Path, areas: Mapping[str, Area]) -> dict[str, Cell]:
             on_background += int(far.sum())
     if not total:
         return {}
-    parted = sum(area.behind is not None for area in areas.values())
     return {
-        "photos that part": f"{parted} of {photos}",
+        "counted in": f"{photos} photos{'' if parted else ', none with background'}",
         "keypoints a photo": round(total / photos),
         "on the object": f"{on_object / total:.1%}",
         "on the background": f"{on_background / total:.1%}" if parted else None,
