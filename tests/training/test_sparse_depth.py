@@ -25,11 +25,6 @@ from sfm_features.training.train import adapt
 from sfm_features.types import Bool, Model, RunOptions
 
 
-@pytest.fixture(scope="module")
-def capture() -> Capture:
-    return make_capture()
-
-
 @pytest.fixture
 def place(tmp_path: Path, capture: Capture) -> Path:
     """A folder with photos/ and out/, as `reconstruct` leaves it."""
