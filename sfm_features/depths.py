@@ -27,6 +27,9 @@ _LEAST_KNOWN = 0.3
 _PERCENTILES = (1.0, 99.0)
 _ASPECT_TOLERANCE = 0.02
 _VOTE_SIDE = 32
+_LEAST_PARTED = 0.8
+"""Share of the variance of 1 / depth that two heaps must explain; they explain 0.75 of
+an even slope, in which nothing parts."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,26 @@ def scale_nearness(depth: DepthMap, kind: DepthKind, side: int) -> F32:
     low, high = np.percentile(small, _PERCENTILES)
     share = (small - low) / max(float(high - low), np.finfo(np.float32).tiny)
     return np.asarray(2 * np.clip(share, 0, 1) - 1, np.float32)
+
+
+def split_nearness(nearness: F32) -> Bool:
+    """Tell background (H, W) from object; raise ImageError where they hardly differ."""
+    spread = float(nearness.var())
+    levels = np.rint((nearness + 1) * 127.5).astype(np.uint8)
+    level, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    behind = np.asarray(levels <= level)
+    share = float(behind.mean())
+    if 0 < share < 1:
+        gap = float(nearness[~behind].mean() - nearness[behind].mean())
+        parted = share * (1 - share) * gap**2 / max(spread, 1e-12)
+    else:
+        parted = 0.0
+    if parted < _LEAST_PARTED:
+        raise ImageError(
+            f"near and far hardly part (they explain {parted:.0%} of the depth); "
+            "give a mask instead, or remove the map"
+        )
+    return behind
 
 
 def vote_kind(depth: DepthMap) -> float:

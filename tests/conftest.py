@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from object_capture import Capture, make_capture
 from samples import make_texture, write_image
 
 from sfm_features.extract import ExtractOptions
@@ -22,6 +23,12 @@ def town_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("town")
     render_town(folder, 12, size=(512, 384))
     return folder
+
+
+@pytest.fixture(scope="session")
+def capture() -> Capture:
+    """A thing in a room, photographed from around it, with its model."""
+    return make_capture()
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import make_texture, write_image
+from object_capture import SIZE, Capture
+from samples import make_features, make_texture, write_image
 
 from pipelines import object_datasets, object_keypoints
+from pipelines.benchmarks import object_photos as photos_benchmark
 from pipelines.benchmarks import results, turntable
 from pipelines.benchmarks.keypoint_sets import SETS, measure_set
 from pipelines.benchmarks.matfile import read_matrix
@@ -24,11 +26,14 @@ from pipelines.benchmarks.objects import (
     Scale,
     measure_objects,
 )
-from sfm_features.errors import InputError
+from sfm_features.colmap import write_model
+from sfm_features.errors import InputError, ReconstructionError
+from sfm_features.extract import ExtractOptions
 from sfm_features.images import decode
 from sfm_features.nets.autolink import KeypointNet, save_keypoint_net
 from sfm_features.nets.weights import Card
 from sfm_features.objects import ObjectDetector
+from sfm_features.store import FeatureStore
 
 TINY = Scale(
     images=12,
@@ -268,12 +273,66 @@ def test_a_turn_is_reconstructed_with_masks_and_without(
     assert (masked["registered"], masked["right within 5 deg"]) == (0, 0)
 
 
+def test_keypoints_on_real_things_are_told_from_those_behind(
+    tmp_path: Path, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Truth says how many: of one kind half are on the thing, of the other few are."""
+    share = {"evo": 0.5, "evo-object": 0.9}
+
+    def reconstruct(
+        images: Path, output: Path, _: object, extraction: ExtractOptions, **__: object
+    ) -> None:
+        output.mkdir()
+        names = (output.parent / "images.txt").read_text().split()
+        rng = np.random.default_rng(0)
+        with FeatureStore.append(output / "features.h5", {}) as store:
+            for name in names:
+                room, thing = capture.find_room(name), capture.pictures[name].tags == 1
+                count = round(200 * share[extraction.extractor])
+                xy = [choose(thing, count, rng), choose(room, 200 - count, rng)]
+                features = make_features(200)
+                store.write(name, replace(
+                    features, keypoints=np.concatenate(xy), image_size=SIZE
+                ))  # fmt: skip
+        if extraction.extractor != "evo":
+            raise ReconstructionError("nothing came out")
+        kept = {name: capture.model.images[name] for name in names}
+        write_model(replace(capture.model, images=kept), output / "sparse/0")
+
+    monkeypatch.setattr(photos_benchmark, "reconstruct", reconstruct)
+    found = photos_benchmark.measure_object_photos(
+        [capture.write_photos(tmp_path / "thing")], tmp_path / "out",
+        ("evo", "evo-object"), limit=9, picture=tmp_path / "shown.jpg",
+    )  # fmt: skip
+    assert decode(tmp_path / "shown.jpg").size == (960, 360)
+    plain, trained = found.rows
+    assert (plain["registered"], trained["registered"]) == ("9 of 9", "0 of 9")
+    for row, of_thing in ((plain, 0.5), (trained, 0.9)):
+        on_object, behind, elsewhere = (
+            float(str(row[key]).rstrip("%")) / 100
+            for key in ("on the object", "on the background", "elsewhere")
+        )
+        assert on_object + behind + elsewhere == pytest.approx(1, abs=0.002)
+        assert 0.85 * of_thing < on_object < of_thing + 0.05
+        assert 0.5 * (1 - of_thing) < behind < 1 - of_thing + 0.1 * of_thing
+    with pytest.raises(InputError, match="two folders have one name"):
+        photos_benchmark.measure_object_photos([tmp_path, tmp_path], tmp_path / "out")
+
+
+def choose(mask: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose pixels (N, 2) of a mask."""
+    rows, columns = np.nonzero(mask)
+    chosen = rng.choice(len(rows), count, replace=False)
+    return np.stack([columns[chosen], rows[chosen]], 1).astype(np.float32)
+
+
 def test_every_table_has_its_section() -> None:
     text = (results.ROOT / "docs" / "objects.md").read_text()
     for name in (
         "mannequin",
         "mannequin-plain",
         "turntable",
+        "object-photos",
         *(f"objects-{name}" for name in SETS),
     ):
         assert text.count(f"<!-- begin {name} -->\n") == 1

@@ -19,6 +19,7 @@ from sfm_features.colmap.gps import gps_to_local_metres, read_gps
 from sfm_features.colmap.mapping import MapperName, MapperOptions, run_mapper
 from sfm_features.colmap.models import (
     covisible_counts,
+    find_models,
     list_models,
     make_posed_model,
     read_model,
@@ -59,6 +60,7 @@ __all__ = [
     "covisible_counts",
     "estimate_absolute_pose",
     "estimate_relative_pose",
+    "find_models",
     "find_snapshot",
     "gps_to_local_metres",
     "import_features_and_matches",

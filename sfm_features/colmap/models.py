@@ -48,6 +48,13 @@ def list_models(folder: Path) -> list[Path]:
     return sorted(filter(_is_model, found), key=lambda path: int(path.name))
 
 
+def find_models(folder: Path) -> list[Path]:
+    """List the models of what `reconstruct` wrote, of its sparse/, or of one model."""
+    if _is_model(folder):
+        return [folder]
+    return list_models(folder) or list_models(folder / "sparse")
+
+
 def read_model(path: Path) -> Model:
     """Read a model, binary or text; only registered images are in it."""
     model = load(path)

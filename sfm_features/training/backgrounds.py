@@ -8,7 +8,7 @@ hardly do says nothing about its photo.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -24,18 +24,17 @@ from sfm_features.depths import (
     fit_depth,
     read_depth,
     scale_nearness,
+    split_nearness,
     vote_kind,
 )
 from sfm_features.errors import ImageError, InputError
 from sfm_features.images import decode, decode_values
 from sfm_features.training.photos import Photo, PhotoSet
-from sfm_features.types import F32, U8, Bool
+from sfm_features.training.sparse_depth import read_reconstruction, render_depths
+from sfm_features.types import U8, Bool
 
 logger = logging.getLogger(__name__)
 
-_LEAST_PARTED = 0.8
-"""Share of the variance of 1 / depth that two heaps must explain; they explain 0.75 of
-an even slope, in which nothing parts."""
 _SIDE_PX = 256
 _DRAWN, _DRAWN_PX = 12, 160
 
@@ -47,11 +46,17 @@ def add_backgrounds(
     kind: DepthKind,
     picture: Path,
 ) -> PhotoSet:
-    """Tell the background of each photo that has a depth map or a mask.
+    """Tell the background of each photo that has a depth map, a mask or sparse points.
 
-    Others stay as they are; what cannot be used is named. `picture` shows the result.
+    `depths` has files, or is a reconstruction of the photos. Other photos stay as they
+    are; what cannot be used is named. `picture` shows the result.
     """
-    maps, problems = _read_maps(photos, folders, depths)
+    maps: Mapping[int, DepthMap | Bool]
+    if (models := read_reconstruction(depths)) is not None:
+        maps, problems = render_depths(photos, folders, models, depths)
+        kind = "distance"
+    else:
+        maps, problems = _read_maps(photos, folders, depths)
     votes = [vote_kind(m) for m in maps.values() if isinstance(m, DepthMap)]
     if kind == "auto":
         kind = "nearness" if votes and median(votes) > 0 else "distance"
@@ -69,32 +74,12 @@ def add_backgrounds(
         reason = next(iter(problems.values()), "none is called as a photo")
         raise InputError(
             f"{depths}: has no depth map or mask that tells an object from its "
-            f"background ({reason}); name maps as the photos, give masks, or leave "
-            "--depth out"
+            f"background ({reason}); name maps as the photos, give masks or a "
+            "reconstruction, or leave --depth out"
         )
     _tell(marked, len(found), problems)
     _draw(marked, picture)
     return PhotoSet(found, {**photos.skipped, **problems})
-
-
-def split_nearness(nearness: F32) -> Bool:
-    """Tell background (H, W) from object; raise ImageError where they hardly differ."""
-    spread = float(nearness.var())
-    levels = np.rint((nearness + 1) * 127.5).astype(np.uint8)
-    level, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    behind = np.asarray(levels <= level)
-    share = float(behind.mean())
-    if 0 < share < 1:
-        gap = float(nearness[~behind].mean() - nearness[behind].mean())
-        parted = share * (1 - share) * gap**2 / max(spread, 1e-12)
-    else:
-        parted = 0.0
-    if parted < _LEAST_PARTED:
-        raise ImageError(
-            f"near and far hardly part (they explain {parted:.0%} of the depth); "
-            "give a mask instead, or remove the map"
-        )
-    return behind
 
 
 def _read_maps(

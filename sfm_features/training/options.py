@@ -79,8 +79,8 @@ class TrainOptions:
     average: float = 0.998
     """Share of the averaged weights that a step keeps; 0 = no averaging."""
     depth: Path | None = None
-    """Folder of depth maps or masks (0 = background), called as the photos: their
-    background gets no keypoints."""
+    """Folder of depth maps or masks (0 = background), called as the photos, or a
+    reconstruction of the photos: their background gets no keypoints."""
     depth_kind: DepthKind = "auto"
     """What larger values of depth maps mean: distance, nearness, or auto."""
     background_weight: float = 1.0
@@ -157,8 +157,8 @@ class AdaptOptions:
     label_photos: int = 200
     """Photos that a round labels afresh, others each time; 0 = all."""
     depth: Path | None = None
-    """Folder of depth maps or masks (0 = background), called as the photos: their
-    background gets no keypoints."""
+    """Folder of depth maps or masks (0 = background), called as the photos, or a
+    reconstruction of the photos: their background gets no keypoints."""
     depth_kind: DepthKind = "auto"
     """What larger values of depth maps mean: distance, nearness, or auto."""
     background_weight: float = 1.0
