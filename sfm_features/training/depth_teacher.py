@@ -39,11 +39,7 @@ def train_teacher(
     seed: int,
     turntables: TurntablePairs | None = None,
 ) -> DenseNet | None:
-    """Train a teacher in output/teacher, or read it there; none without depth.
-
-    Raise OptionError for taps that the network does not have.
-    """
-    settings.distillation.choose_taps(net)
+    """Train a teacher in output/teacher, or read it there; none without depth."""
     if not {*photos.list_with_depth()} - {*held_back}:
         logger.warning(
             "no photo to train on has a depth map (masks are none): nothing is "

@@ -65,6 +65,7 @@ def train(
     options.check()
     require_matplotlib()
     net = read_net(start) if start else make_net(options.net, run.seed)
+    _make_distillation(options).choose_taps(net)
     folders = [photos, *options.more_photos]
     collections = None
     if options.multiview is not None:
@@ -100,6 +101,7 @@ def adapt(
     options.check()
     require_matplotlib()
     net = read_net(start)
+    _make_distillation(options).choose_taps(net)
     loaded = _load([photos], output, options)
     held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
     if options.replay:
