@@ -73,9 +73,20 @@ def distil_positions(
     """
     total = torch.zeros((), device=known.device)
     for tap, theirs in teacher.items():
-        mine = student[tap].float()
-        apart = 1 - functional.cosine_similarity(mine, theirs.detach().float())
-        height, width = apart.shape[-2:]
+        height, width = theirs.shape[-2:]
         seen = functional.adaptive_avg_pool2d(known.float(), (height, width))
+        mine = _centre(student[tap].float(), seen)
+        taught = _centre(theirs.detach().float(), seen)
+        apart = 1 - functional.cosine_similarity(mine, taught)
         total = total + (apart * seen).sum() / seen.sum().clamp(min=1)
     return total / max(len(teacher), 1)
+
+
+def _centre(embeddings: Tensor, seen: Tensor) -> Tensor:
+    """Take off what all positions have in common, as it tells none from another.
+
+    After a ReLU that is most of an embedding, and any two would look alike.
+    """
+    weights = seen[:, None]
+    mean = (embeddings * weights).sum((0, 2, 3), keepdim=True) / seen.sum().clamp(min=1)
+    return embeddings - mean
