@@ -163,13 +163,14 @@ class Trainer:
         return torch.optim.AdamW(groups, self.settings.learning_rate)
 
     def _make_bar(self) -> tqdm[Any]:
+        desc = "depth teacher" if self.settings.sees_depth else "training"
         if self.settings.steps:
             total, done = self.settings.steps, self.state.step
-            return tqdm(total=total, initial=done, desc="training", unit="step")
+            return tqdm(total=total, initial=done, desc=desc, unit="step")
         seconds = 60 * self.settings.minutes
         layout = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}"
         done_s = min(self.state.seconds, seconds)
-        return tqdm(total=seconds, initial=done_s, desc="training", bar_format=layout)
+        return tqdm(total=seconds, initial=done_s, desc=desc, bar_format=layout)
 
     def _begin(self, stage: Stage, resumed: bool) -> None:
         """Set a stage up: its labels, what it preserves, its optimizer."""
