@@ -38,7 +38,7 @@ from sfm_features.training.multiview import Collections
 from sfm_features.training.objective import Objective
 from sfm_features.training.photos import PhotoSet
 from sfm_features.training.pictures import draw_round
-from sfm_features.training.runlog import RunLog, draw_curves, draw_difficulty
+from sfm_features.training.runlog import RunLog, draw_curves, draw_difficulty, make_bar
 from sfm_features.training.settings import Outcome, Settings
 from sfm_features.training.town import TownPairs
 from sfm_features.training.turntables import TurntablePairs
@@ -164,13 +164,8 @@ class Trainer:
 
     def _make_bar(self) -> tqdm[Any]:
         desc = "depth teacher" if self.settings.sees_depth else "training"
-        if self.settings.steps:
-            total, done = self.settings.steps, self.state.step
-            return tqdm(total=total, initial=done, desc=desc, unit="step")
-        seconds = 60 * self.settings.minutes
-        layout = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}"
-        done_s = min(self.state.seconds, seconds)
-        return tqdm(total=seconds, initial=done_s, desc=desc, bar_format=layout)
+        steps, minutes = self.settings.steps, self.settings.minutes
+        return make_bar(desc, steps, minutes, self.state.step, self.state.seconds)
 
     def _begin(self, stage: Stage, resumed: bool) -> None:
         """Set a stage up: its labels, what it preserves, its optimizer."""
