@@ -2,8 +2,8 @@
 
 $ python -m pipelines.depth_teacher --output teacher-output --write docs/objects.md
 
-A run takes ten to twenty minutes on one core, and there are five for each seed. A run
-that was stopped goes on, a finished one is kept.
+Each seed has a teacher, a student without one and a student of each variant. A run that
+was stopped goes on, a finished one is kept.
 """
 
 from __future__ import annotations

@@ -118,7 +118,9 @@ def measure_depth_teacher(
             found.setdefault(name, []).append(figures)
     rows = [_summarise(name, runs) for name, runs in found.items()]
     title = (
-        f"A depth teacher: {scale.steps} steps, {scale.teacher_steps} of the teacher"
+        f"A depth teacher: {scale.steps} steps of {scale.batch} pairs of "
+        f"{scale.crop_px} px, {scale.teacher_steps} of the teacher, background weight "
+        f"{scale.background_weight:g}"
     )
     details = {"runs": found, "scale": vars(scale)}
     return Result(f"{title}, {len(seeds)} seeds", rows, details=details)
