@@ -40,7 +40,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--variants", nargs="+", default=list(_VARIANTS), metavar="TAP=WEIGHT",
         help="embeddings to distil and how much, each a run; join several taps with +",
     )  # fmt: skip
-    add("--write", type=Path, help="document whose marked sections are filled")
+    add("--write", type=Path, help="document whose marked section is filled")
+    add("--section", default="depth-teacher", help="name of that section")
     return parser.parse_args(arguments)
 
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
     )  # fmt: skip
     variants = [Variant.parse(text) for text in args.variants]
     found = measure_depth_teacher(args.output, variants, scale, args.seeds)
-    return {"depth-teacher": found}
+    return {args.section: found}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

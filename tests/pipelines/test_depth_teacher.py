@@ -55,7 +55,8 @@ def test_misspelt_variants_are_refused() -> None:
             Variant.parse(text)
 
 
-def test_the_table_has_its_section() -> None:
+def test_the_tables_have_their_sections() -> None:
     text = (results.ROOT / "docs" / "objects.md").read_text()
-    assert text.count("<!-- begin depth-teacher -->\n") == 1
-    assert text.count("\n<!-- end depth-teacher -->") == 1
+    for name in ("depth-teacher", "depth-teacher-light"):
+        assert text.count(f"<!-- begin {name} -->\n") == 1
+        assert text.count(f"\n<!-- end {name} -->") == 1
