@@ -49,6 +49,8 @@ class DenseNet(nn.Module, ABC):
     descriptor_stride: ClassVar[int]
     head: ClassVar[Head]
     """cell: softmax over cells and their dustbin; pixel: sigmoid."""
+    taps: ClassVar[tuple[str, ...]] = ()
+    """Parts whose embeddings can be taught by another network, from early to late."""
     config: Mapping[str, bool] = MappingProxyType({})
     """What this network was built with, for its card."""
 

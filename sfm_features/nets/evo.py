@@ -32,6 +32,7 @@ class EvoNet(DenseNet):
     descriptor_dim = 128
     descriptor_stride = 4
     head = "cell"
+    taps = ("down2", "down4", "down8", "down16", "up4", "up2")
 
     def __init__(self, standardise: bool = True) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ class SekdNet(DenseNet):
     descriptor_dim = 128
     descriptor_stride = 4
     head = "pixel"
+    taps = ("stage_full", "stage_half", "stage_quarter", "up_half", "up_full")
 
     def __init__(self) -> None:
         super().__init__()

@@ -29,6 +29,7 @@ from sfm_features.depths import (
 )
 from sfm_features.errors import ImageError, InputError
 from sfm_features.images import decode, decode_values
+from sfm_features.training.nearness import draw_nearness, stretch_mask
 from sfm_features.training.photos import Photo, PhotoSet
 from sfm_features.training.sparse_depth import read_reconstruction, render_depths
 from sfm_features.types import U8, Bool
@@ -124,20 +125,16 @@ def _read_mask(path: Path) -> Bool | None:
 
 
 def _mark(photo: Photo, seen: DepthMap | Bool, kind: DepthKind) -> Photo:
-    """Give a photo its background; what a sensor did not see is none of it."""
-    if isinstance(seen, DepthMap):
-        small = split_nearness(scale_nearness(seen, kind, _SIDE_PX))
-        behind = _stretch(small, photo) & _stretch(seen.known, photo)
-    else:
-        behind = _stretch(seen, photo)
-    return replace(photo, background=behind)
+    """Give a photo its background, of which nothing is that a sensor did not see.
 
-
-def _stretch(shown: Bool, photo: Photo) -> Bool:
-    """Stretch a map over its photo."""
-    as_u8 = np.ascontiguousarray(shown, np.uint8)
-    large = cv2.resize(as_u8, photo.size, interpolation=cv2.INTER_NEAREST)
-    return np.asarray(large > 0)
+    A depth map also says how near things are; a mask does not.
+    """
+    if not isinstance(seen, DepthMap):
+        return replace(photo, background=stretch_mask(seen, photo.size))
+    small = scale_nearness(seen, kind, _SIDE_PX)
+    behind = stretch_mask(split_nearness(small), photo.size)
+    nearness = draw_nearness(small, seen.known, photo.size)
+    return replace(photo, background=behind & nearness.known, nearness=nearness)
 
 
 def _tell(marked: Sequence[Photo], count: int, problems: dict[str, str]) -> None:

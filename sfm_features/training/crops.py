@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from sfm_features.geometry import warp_points
+from sfm_features.training.nearness import Nearness
 from sfm_features.training.photometric import LightRanges, cast_colour, relight
 from sfm_features.training.photos import Photo, PhotoSet
 from sfm_features.training.targets import IGNORED, draw_heat, draw_target
@@ -38,7 +39,8 @@ class Crop:
     """An image (S, S), what the detector is told about it, and where things are.
 
     owner (S, S) is the number of the surface that a pixel shows, background (S, S)
-    tells where no keypoint is wanted. Keypoints (K, 2) are those that can be seen.
+    tells where no keypoint is wanted, nearness (S, S) how near things are. Keypoints
+    (K, 2) are those that can be seen.
     """
 
     image: U8
@@ -47,6 +49,7 @@ class Crop:
     surfaces: tuple[Surface, ...]
     owner: U8
     background: Bool
+    nearness: Nearness
     keypoints: F64
 
     def follow(self, other: Crop, xy: F64) -> tuple[F64, Bool]:
@@ -108,7 +111,8 @@ def draw_crop(
     background = _draw_background(photos, surfaces, owner)
     # What is said of a keypoint at the rim of the thing must not be taken back.
     background &= heat == 0
-    return Crop(image, target, heat, tuple(surfaces), owner, background, xy)
+    nearness = _draw_nearness(photos, surfaces, owner)
+    return Crop(image, target, heat, tuple(surfaces), owner, background, nearness, xy)
 
 
 def _draw_background(photos: PhotoSet, surfaces: Sequence[Surface], owner: U8) -> Bool:
@@ -123,6 +127,25 @@ def _draw_background(photos: PhotoSet, surfaces: Sequence[Surface], owner: U8) -
             )  # fmt: skip
             found |= (warped > 0) & (owner == k)
     return found
+
+
+def _draw_nearness(
+    photos: PhotoSet, surfaces: Sequence[Surface], owner: U8
+) -> Nearness:
+    """Warp what is known of depth just as the photos; mirrored as they are."""
+    grey = np.zeros(owner.shape, np.uint8)
+    known = np.zeros(owner.shape, bool)
+    size = (owner.shape[1], owner.shape[0])
+    for k, surface in enumerate(surfaces):
+        photo, warp = photos.photos[surface.photo], surface.crop_from_photo
+        if photo.nearness is None:
+            continue
+        # Where what is in front has no depth, what is behind it shows instead.
+        place = owner == k if k else np.ones_like(known)
+        grey[place] = warp_image(photo.nearness.grey, warp, size)[place]
+        seen = photo.nearness.known.astype(np.uint8)
+        known |= (warp_image(seen, warp, size, fill=True) > 0) & (owner == k)
+    return Nearness(grey, known)
 
 
 def cut_crop(

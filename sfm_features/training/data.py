@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -70,7 +70,8 @@ class Batch:
 
     images (2 B, 1, S, S) u8; targets (2 B, S, S) i8 of IGNORED, EMPTY or KEYPOINT;
     heat (2 B, S, S) f16, each keypoint spread around its place between the pixels;
-    background (2 B, S, S) where no keypoint is wanted;
+    background (2 B, S, S) where no keypoint is wanted; nearness (2 B, 1, S, S) u8 what
+    a depth teacher sees instead of images, depth_known (2 B, S, S) where there is any;
     xy (2, B, N, 2) are corresponding points, used (B, N) where there are any;
     b_from_a (B, 3, 3), nan where no homography relates the pair.
     """
@@ -79,6 +80,8 @@ class Batch:
     targets: Tensor
     heat: Tensor
     background: Tensor
+    nearness: Tensor
+    depth_known: Tensor
     xy: Tensor
     used: Tensor
     b_from_a: Tensor
@@ -86,16 +89,16 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Move everything to a device."""
-        return Batch(
-            self.images.to(device, non_blocking=True),
-            self.targets.to(device, non_blocking=True),
-            self.heat.to(device, non_blocking=True),
-            self.background.to(device, non_blocking=True),
-            self.xy.to(device, non_blocking=True),
-            self.used.to(device, non_blocking=True),
-            self.b_from_a.to(device, non_blocking=True),
-            self.names,
-        )
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
+
+    def see_depth(self) -> Batch:
+        """Return the batch as a network sees it that sees depth."""
+        return replace(self, images=self.nearness)
 
 
 class RelatedViews(Protocol):
@@ -152,6 +155,8 @@ class PairSource:
             torch.from_numpy(np.stack([view.target for view in views])),
             torch.from_numpy(np.stack([view.heat for view in views])),
             torch.from_numpy(np.stack([view.background for view in views])),
+            torch.from_numpy(np.stack([view.nearness.grey for view in views])[:, None]),
+            torch.from_numpy(np.stack([view.nearness.known for view in views])),
             torch.from_numpy(np.stack(xy, axis=1).astype(np.float32)),
             torch.from_numpy(np.stack(used)),
             torch.from_numpy(np.stack(warps).astype(np.float32)),

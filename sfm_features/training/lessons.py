@@ -56,6 +56,8 @@ class Planner:
         """Prepare a stage; what was prepared before it was stopped is kept."""
         taught = stage.labels not in ("random", "corners")
         labels = self._label(stage, number, start, taught)
+        if self.settings.sees_depth:
+            labels = self._keep_with_depth(labels)
         related: list[tuple[float, RelatedViews]] = []
         views: list[ViewPair] = []
         if self.town is not None:
@@ -79,6 +81,16 @@ class Planner:
             if len(tracks):
                 related.append((self.settings.data.track_share, tracks))
         return Lessons(labels, related, views)
+
+    def _keep_with_depth(self, labels: dict[int, F32]) -> dict[int, F32]:
+        seen = {*self.photos.list_with_depth()} - {*self.held_back}
+        kept = {number: xy for number, xy in labels.items() if number in seen}
+        if not kept:
+            raise InputError(
+                f"{self.folder}: none of the {len(labels)} photos that were labelled "
+                "has a depth map; label all of them (--label-photos 0)"
+            )
+        return kept
 
     def _label(
         self, stage: Stage, number: int, start: DenseNet, taught: bool

@@ -18,6 +18,7 @@ from sfm_features.nets.dense import DenseNet
 from sfm_features.training.averaging import (
     copy_weights,
     follow,
+    hash_weights,
     to_channels_last,
 )
 from sfm_features.training.checkpoints import (
@@ -37,7 +38,7 @@ from sfm_features.training.multiview import Collections
 from sfm_features.training.objective import Objective
 from sfm_features.training.photos import PhotoSet
 from sfm_features.training.pictures import draw_round
-from sfm_features.training.runlog import RunLog, draw_curves, draw_difficulty
+from sfm_features.training.runlog import RunLog, draw_curves, draw_difficulty, make_bar
 from sfm_features.training.settings import Outcome, Settings
 from sfm_features.training.town import TownPairs
 from sfm_features.training.turntables import TurntablePairs
@@ -67,20 +68,32 @@ class Trainer:
         collections: Collections | None = None,
         turntables: TurntablePairs | None = None,
         on_step: Callable[[int], None] | None = None,
+        depth_teacher: DenseNet | None = None,
     ) -> None:
         self.net = to_channels_last(net.to(device))
         self.photos, self.held_back = photos, held_back
         self.folder, self.settings, self.device = folder, settings, device
         self.seed, self.on_step = seed, on_step
+        # A teacher learns from the same labels, of photos: depth shows no texture.
+        lessons = folder.parent if settings.sees_depth else folder
         self.planner = Planner(
-            photos, held_back, folder, settings, device, seed, town, collections,
+            photos, held_back, lessons, settings, device, seed, town, collections,
             turntables,
         )  # fmt: skip
+        self.shown, self.measured = photos, list(held_back)
+        if settings.sees_depth:
+            self.shown = photos.show_depth()
+            known = {*photos.list_with_depth()}
+            self.measured = [i for i in held_back if i in known] or self.measured
+        self.depth_teacher: DenseNet | None = None
+        if depth_teacher is not None:
+            self.depth_teacher = depth_teacher.to(device).eval().requires_grad_(False)
         self.objective = Objective(
             settings.descriptor_loss,
             settings.switches,
             settings.weights,
             settings.pg2sd,
+            settings.distillation,
         ).to(device)
         # The averaged weights: what is validated, what labels photos, what is kept.
         self.teacher = copy.deepcopy(self.net).eval().requires_grad_(False)
@@ -134,6 +147,11 @@ class Trainer:
             "seed": repr(self.seed),
             "network": type(self.net).__name__,
             "photos": self.photos.fingerprint(),
+            "depth_teacher": repr(
+                hash_weights(copy_weights(self.depth_teacher))
+                if self.depth_teacher
+                else ""
+            ),
         }
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
@@ -145,13 +163,9 @@ class Trainer:
         return torch.optim.AdamW(groups, self.settings.learning_rate)
 
     def _make_bar(self) -> tqdm[Any]:
-        if self.settings.steps:
-            total, done = self.settings.steps, self.state.step
-            return tqdm(total=total, initial=done, desc="training", unit="step")
-        seconds = 60 * self.settings.minutes
-        layout = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}"
-        done_s = min(self.state.seconds, seconds)
-        return tqdm(total=seconds, initial=done_s, desc="training", bar_format=layout)
+        desc = "depth teacher" if self.settings.sees_depth else "training"
+        steps, minutes = self.settings.steps, self.settings.minutes
+        return make_bar(desc, steps, minutes, self.state.step, self.state.seconds)
 
     def _begin(self, stage: Stage, resumed: bool) -> None:
         """Set a stage up: its labels, what it preserves, its optimizer."""
@@ -167,7 +181,7 @@ class Trainer:
         lessons = self.planner.prepare(stage, self.state.stage, start.eval())
         self.views = lessons.views
         path = self.folder / "rounds" / f"{self.state.stage:02d}-before.jpg"
-        drawn = [self.photos.photos[i] for i in self.held_back[:_DRAWN]]
+        drawn = [self.shown.photos[i] for i in self.measured[:_DRAWN]]
         if drawn and self.settings.pictures and not path.exists():
             draw_round(path, drawn, start, self.device, self.seed)
         alone = stage.detector != stage.descriptor
@@ -192,6 +206,8 @@ class Trainer:
         try:
             while (progress := self._progress()) < stage.end:
                 step, batch = next(batches)
+                if self.settings.sees_depth:
+                    batch = batch.see_depth()
                 figures = self._step(batch.to(self.device), stage, progress)
                 self.state.step = step + 1
                 self._report(figures)
@@ -219,8 +235,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.settings.learning_rate
         parts = self.objective(
-            self.net, batch, stage, self.frozen, progress, self.tutor
-        )
+            self.net, batch, stage, self.frozen, progress, self.tutor,
+            self.depth_teacher,
+        )  # fmt: skip
         figures = {name: float(value.detach()) for name, value in parts.items()}
         for name, value in figures.items():
             self._check(f"the loss {name!r}", value, batch)
@@ -262,8 +279,8 @@ class Trainer:
         """Validate; False if it stays worse than the start, where that counts."""
         scores = validate(
             self.teacher,
-            self.photos,
-            self.held_back,
+            self.shown,
+            self.measured,
             self.device,
             self.seed,
             self.views,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from sfm_features.nets.dense import CELL_PX, Dense, DenseNet, sample_descriptors
 from sfm_features.training import losses
 from sfm_features.training.data import Batch
 from sfm_features.training.device import autocast
+from sfm_features.training.embeddings import Distillation, distil_positions, watch
 from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
 from sfm_features.training.guidance import Guidance
 from sfm_features.training.losses import Samples
@@ -53,9 +55,11 @@ class Objective(nn.Module):
         switches: Switches = Switches(),
         weights: LossWeights = LossWeights(),
         pg2sd: Pg2sdOptions = Pg2sdOptions(),
+        distillation: Distillation = Distillation(),
     ) -> None:
         super().__init__()
         self.kind, self.switches, self.weights = kind, switches, weights
+        self.distillation = distillation
         self.guidance = Guidance(pg2sd)
         self.log_temperature = nn.Parameter(torch.tensor(20.0).log())
 
@@ -67,18 +71,24 @@ class Objective(nn.Module):
         frozen: DenseNet | None = None,
         progress: float = 1.0,
         teacher: DenseNet | None = None,
+        depth_teacher: DenseNet | None = None,
     ) -> dict[str, Tensor]:
         """Return the total loss and its parts, by name; some are no losses.
 
         `frozen` is the network at the start of the stage, `teacher` the one whose
-        predictions are distilled; progress is that of the whole training, from 0 to 1.
+        predictions are distilled, `depth_teacher` the one whose embeddings are;
+        progress is that of the whole training, from 0 to 1.
         """
-        images = batch.images.float() / 255
-        images = images.contiguous(memory_format=torch.channels_last)
-        with autocast(images.device):
+        images = _to_input(batch.images)
+        taps = self.distillation.choose_taps(net) if depth_teacher else ()
+        with watch(net, taps) as seen, autocast(images.device):
             dense = net(images)
         parts: dict[str, Tensor] = {}
         terms: list[Tensor] = []
+        if depth_teacher is not None:
+            known = self._ask_depth(depth_teacher, batch, taps)
+            parts["depth"] = distil_positions(seen, known, batch.depth_known)
+            terms.append(self.distillation.weight * parts["depth"])
         ease = stage.ease(progress)
         if stage.descriptor:
             found = self._add_descriptor(dense, batch, ease, progress, parts, terms)
@@ -164,6 +174,16 @@ class Objective(nn.Module):
         self._add_constraint(added, self.weights.descriptor, parts, terms)
         return found
 
+    @staticmethod
+    def _ask_depth(
+        teacher: DenseNet, batch: Batch, taps: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Return the embeddings of a teacher that sees a batch's depth."""
+        depth = _to_input(batch.nearness)
+        with torch.no_grad(), watch(teacher, taps) as seen, autocast(depth.device):
+            teacher(depth)
+        return seen
+
     def _ask(
         self, teacher: DenseNet, images: Tensor, batch: Batch, ease: float
     ) -> Tensor:
@@ -212,3 +232,9 @@ class Objective(nn.Module):
                 dense.descriptors, before.descriptors
             )
             terms.append(self.weights.preserve_descriptor * parts["kept"])
+
+
+def _to_input(pixels: Tensor) -> Tensor:
+    """Turn pictures (B, 1, H, W) of bytes into what networks see."""
+    scaled = pixels.float() / 255
+    return scaled.contiguous(memory_format=torch.channels_last)

@@ -85,6 +85,13 @@ class TrainOptions:
     """What larger values of depth maps mean: distance, nearness, or auto."""
     background_weight: float = 1.0
     """How much it counts that there are no keypoints on the background."""
+    distillation: float = 0.0
+    """How much it counts that embeddings are like those of a teacher that sees depth;
+    0 = no teacher."""
+    taps: tuple[str, ...] = ()
+    """Which embeddings, of evo: down2, down4, down8, down16, up4, up2, the default."""
+    teacher_steps: int = 0
+    """Steps of the teacher, before; 0 = half as many (or half as long) again."""
     turntables: int = 0
     """Things on turntables before busy rooms to render and train on; 0 = none."""
     turntable_share: float = 0.5
@@ -163,6 +170,13 @@ class AdaptOptions:
     """What larger values of depth maps mean: distance, nearness, or auto."""
     background_weight: float = 1.0
     """How much it counts that there are no keypoints on the background."""
+    distillation: float = 0.0
+    """How much it counts that embeddings are like those of a teacher that sees depth;
+    0 = no teacher."""
+    taps: tuple[str, ...] = ()
+    """Which embeddings, of evo: down2, down4, down8, down16, up4, up2, the default."""
+    teacher_steps: int = 0
+    """Steps of the teacher, before; 0 = half as many (or half as long) again."""
     turntables: int = 0
     """Things on turntables before busy rooms to render and train on; 0 = none."""
     turntable_share: float = 0.5
@@ -221,7 +235,7 @@ class TrainSummary:
 
 def _check_numbers(options: TrainOptions | AdaptOptions) -> None:
     least = {"rounds": 1, "batch": 1, "views": 1, "validations": 1, "workers": 1}
-    least |= {"steps": 0, "label_photos": 0, "turntables": 0}
+    least |= {"steps": 0, "label_photos": 0, "turntables": 0, "teacher_steps": 0}
     for name, lowest in least.items():
         if getattr(options, name) < lowest:
             flag = name.replace("_", "-")
@@ -232,10 +246,10 @@ def _check_numbers(options: TrainOptions | AdaptOptions) -> None:
         raise OptionError(f"--crop-px {options.crop_px}: must be a multiple of 32")
     if options.steps == 0 and not options.minutes > 0:
         raise OptionError(f"--minutes {options.minutes}: must be more than 0")
-    if not options.background_weight >= 0:
-        raise OptionError(
-            f"--background-weight {options.background_weight}: must be at least 0"
-        )
+    for name in ("background_weight", "distillation"):
+        if not getattr(options, name) >= 0:
+            flag = name.replace("_", "-")
+            raise OptionError(f"--{flag} {getattr(options, name)}: must be at least 0")
     if options.depth is not None and not options.depth.is_dir():
         raise InputError(f"{options.depth}: no such folder; check --depth")
     if not options.learning_rate > 0:

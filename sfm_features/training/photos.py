@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sfm_features import images as image_files
 from sfm_features.errors import ImageError, InputError
+from sfm_features.training.nearness import Nearness
 from sfm_features.types import F64, PIXEL_CENTRE, U8, Bool
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ class Photo:
     """One photo: grey (H, W), and chroma (H // 2, W // 2, 2) for colour casts.
 
     `group` is the folder of a fixed camera whose frames are aligned, or nothing.
-    `background` (H, W) tells where no keypoint is wanted, if that is known.
+    `background` (H, W) tells where no keypoint is wanted, `nearness` how near things
+    are, if that is known.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Photo:
     group: str = ""
     folder: int = 0
     background: Bool | None = None
+    nearness: Nearness | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,13 +84,34 @@ class PhotoSet:
         return len(self.photos)
 
     def fingerprint(self) -> str:
-        """Tell photos, by their names and sizes, and their backgrounds from others."""
+        """Tell photos, by their names, sizes, backgrounds and depth, from others."""
         found = hashlib.sha256()
         for photo in self.photos:
             found.update(f"{photo.folder} {photo.name} {photo.size}\n".encode())
             if photo.background is not None:
                 found.update(np.packbits(photo.background).tobytes())
+            if photo.nearness is not None:
+                found.update(photo.nearness.grey.tobytes())
+                found.update(np.packbits(photo.nearness.known).tobytes())
         return found.hexdigest()[:16]
+
+    def list_with_depth(self) -> list[int]:
+        """List the photos of which it is known how near things are."""
+        numbers = range(len(self.photos))
+        return [i for i in numbers if self.photos[i].nearness is not None]
+
+    def show_depth(self) -> PhotoSet:
+        """Return the same with nearness in place of pictures, where it is known."""
+        shown = [
+            replace(photo, grey=photo.nearness.grey) if photo.nearness else photo
+            for photo in self.photos
+        ]
+        return PhotoSet(shown, self.skipped)
+
+    def forget_depth(self) -> PhotoSet:
+        """Return the same; of depth, only backgrounds are known."""
+        flat = [replace(photo, nearness=None) for photo in self.photos]
+        return PhotoSet(flat, self.skipped)
 
     def groups(self) -> dict[str, list[int]]:
         """List the photos of each fixed camera that has at least two frames."""

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from sfm_features.errors import MissingExtra
 from sfm_features.training.label_store import save_whole
 
@@ -43,6 +45,18 @@ class RunLog:
         return [step for step, _ in found], [value for _, value in found]
 
 
+def make_bar(
+    desc: str, steps: int, minutes: float, step: int, seconds: float
+) -> tqdm[Any]:
+    """Make the bar of a run of so many steps, or minutes; some of it may be done."""
+    if steps:
+        return tqdm(total=steps, initial=step, desc=desc, unit="step")
+    total = 60 * minutes
+    layout = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}"
+    done = min(seconds, total)
+    return tqdm(total=total, initial=done, desc=desc, bar_format=layout)
+
+
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
@@ -60,7 +74,7 @@ def _read(path: Path) -> list[Mapping[str, Any]]:
 
 
 _PANELS = {
-    "losses": ("loss", "detector", "descriptor", "repeat", "kept"),
+    "losses": ("loss", "detector", "descriptor", "repeat", "kept", "depth"),
     "matching accuracy of training points": ("accuracy",),
     "held-back photos": ("repeatability", "matching_score", "homography", "views"),
     "held-back photos against night": (

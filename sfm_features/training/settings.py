@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sfm_features.nets.dense import DenseNet
 from sfm_features.training.data import DataOptions
+from sfm_features.training.embeddings import Distillation
 from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
 from sfm_features.training.labels import LabelOptions
 from sfm_features.training.objective import LossWeights
@@ -36,6 +37,9 @@ class Settings:
     switches: Switches = Switches()
     weights: LossWeights = LossWeights()
     pg2sd: Pg2sdOptions = Pg2sdOptions()
+    distillation: Distillation = Distillation()
+    sees_depth: bool = False
+    """Train on nearness maps in place of photos, of those that have one: a teacher."""
     descriptor_loss: DescriptorLoss = "softmax"
     validations: int = 12
     checkpoint_steps: int = 200

@@ -17,7 +17,9 @@ from sfm_features.training.averaging import hash_weights
 from sfm_features.training.backgrounds import add_backgrounds
 from sfm_features.training.card import SCORES, describe_run
 from sfm_features.training.data import DataOptions
+from sfm_features.training.depth_teacher import train_teacher
 from sfm_features.training.device import choose_device
+from sfm_features.training.embeddings import Distillation
 from sfm_features.training.evolve import plan_stages
 from sfm_features.training.labels import LabelKind, LabelOptions
 from sfm_features.training.layers import LayerRanges
@@ -63,6 +65,7 @@ def train(
     options.check()
     require_matplotlib()
     net = read_net(start) if start else make_net(options.net, run.seed)
+    _make_distillation(options).choose_taps(net)
     folders = [photos, *options.more_photos]
     collections = None
     if options.multiview is not None:
@@ -98,6 +101,7 @@ def adapt(
     options.check()
     require_matplotlib()
     net = read_net(start)
+    _make_distillation(options).choose_taps(net)
     loaded = _load([photos], output, options)
     held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
     if options.replay:
@@ -181,6 +185,7 @@ def _make_train_settings(options: TrainOptions, start: DenseNet | None) -> Setti
         label_photos=options.label_photos,
         switches=switches,
         weights=LossWeights(background=options.background_weight),
+        distillation=_make_distillation(options),
         descriptor_loss=options.descriptor_loss,
         pg2sd=Pg2sdOptions(options.strategy),
         validations=options.validations,
@@ -209,6 +214,7 @@ def _make_adapt_settings(options: AdaptOptions, start: DenseNet) -> Settings:
         labels=LabelOptions(views=options.views),
         label_photos=options.label_photos,
         weights=LossWeights(background=options.background_weight),
+        distillation=_make_distillation(options),
         pg2sd=Pg2sdOptions(options.strategy),
         validations=options.validations,
         checkpoint_steps=100,
@@ -216,6 +222,10 @@ def _make_adapt_settings(options: AdaptOptions, start: DenseNet) -> Settings:
         # Who asks for fewer keypoints cannot be told by matches which weights are best.
         keep_best=options.depth is None and options.turntables == 0,
     )
+
+
+def _make_distillation(options: TrainOptions | AdaptOptions) -> Distillation:
+    return Distillation(options.distillation, options.taps, options.teacher_steps)
 
 
 def _run(
@@ -229,12 +239,19 @@ def _run(
     collections: Collections | None = None,
     turntables: TurntablePairs | None = None,
 ) -> TrainSummary:
-    """Train, then write the weights with their card."""
+    """Train, a teacher first if one is asked for; write the weights with their card."""
     device = choose_device(run.device)
+    depth_teacher = None
     with _use_one_thread():
+        if settings.distillation.weight > 0:
+            depth_teacher = train_teacher(
+                net, photos, held_back, output, settings, device, run.seed, turntables
+            )
+        else:
+            photos = photos.forget_depth()
         outcome = Trainer(
             net, photos, held_back, output, settings, device, run.seed,
-            town, collections, turntables,
+            town, collections, turntables, depth_teacher=depth_teacher,
         ).run()  # fmt: skip
     path = output / "weights.safetensors"
     card = describe_run(photos, held_back, settings, run, outcome)

@@ -18,6 +18,7 @@ from sfm_features.depths import read_depth
 from sfm_features.images import read_mask
 from sfm_features.scenes import View, correspond
 from sfm_features.scenes.turntable import render_turntable
+from sfm_features.training.nearness import draw_distance
 from sfm_features.training.photos import Photo, PhotoSet, load_photos
 from sfm_features.types import F32, F64, Bool
 
@@ -50,13 +51,18 @@ class TurntablePairs:
         for photo in load_photos([place / "images"], max_side=0).photos:
             mask = read_mask(place / "masks", photo.name)
             assert mask is not None
-            name = f"{place.name}/{photo.name}"
+            depth = read_depth(place / "depth" / f"{photo.name}.png")
             self.photos.append(
-                replace(photo, name=name, folder=TURNTABLE_FOLDER, background=~mask)
+                replace(
+                    photo,
+                    name=f"{place.name}/{photo.name}",
+                    folder=TURNTABLE_FOLDER,
+                    background=~mask,
+                    nearness=draw_distance(depth, photo.size),
+                )
             )
+            self.depths.append(np.float32(depth.values / 1000))
         self.views += views
-        paths = (place / "depth" / f"{view.name}.png" for view in views)
-        self.depths += [np.float32(read_depth(path).values / 1000) for path in paths]
 
     def extend(self, photos: PhotoSet) -> PhotoSet:
         """Return the photos with those of the turntables behind them."""

@@ -129,6 +129,10 @@ def test_depth_tells_a_thing_on_a_table_from_the_room(
     for photo in found.photos:
         thing, behind = masks[photo.name], photo.background
         assert behind is not None
+        assert (photo.nearness is None) == (kind == "mask")
+        if photo.nearness is not None:
+            near = photo.nearness.grey.astype(float)
+            assert near[thing].mean() > near[~thing].mean() + 50
         # The table is as near as what stands on it; a mask knows better.
         inner = cv2.erode(thing.astype(np.uint8), np.ones((5, 5))) > 0
         assert behind[inner].mean() < 0.01
