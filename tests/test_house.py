@@ -15,7 +15,7 @@ LEVELS = [
     ["types", "errors", "__init__"],
     ["journal", "geometry", "images", "ahead", "chance"],
     ["depths"],
-    ["metrics", "regression", "store", "colmap"],
+    ["metrics", "regression", "still", "store", "colmap"],
     ["nets"],
     ["extractors", "matchers"],
     ["registry"],
