@@ -280,6 +280,7 @@ def test_every_table_has_its_section() -> None:
         "mannequin",
         "mannequin-plain",
         "turntable",
+        "turntable-pile",
         *(f"objects-{name}" for name in SETS),
     ):
         assert text.count(f"<!-- begin {name} -->\n") == 1

@@ -21,7 +21,7 @@ from sfm_features.match import MatchOptions
 from sfm_features.metrics import model_errors
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import read_truth
-from sfm_features.scenes.turntable import render_turntable
+from sfm_features.scenes.turntable import Thing, render_turntable
 from sfm_features.store import FeatureStore
 from sfm_features.types import RunOptions
 
@@ -36,13 +36,14 @@ def measure_turntable(
     extractors: Sequence[str] = ("evo", OBJECT_EXTRACTOR, "sift"),
     weights: Path | None = None,
     seed: int = 0,
+    thing: Thing = "crate",
 ) -> Result:
     """Reconstruct the turn with each extractor, without masks and with true ones.
 
     `weights` are those of a network trained for objects, as a further `evo`.
     """
-    scene = output / f"scene{seed}"
-    render_turntable(scene, VIEWS, seed)
+    scene = output / f"{'scene' if thing == 'crate' else thing}{seed}"
+    render_turntable(scene, VIEWS, seed, thing=thing)
     runs = [
         _Run(name, None, *how)
         for name in extractors
@@ -50,7 +51,7 @@ def measure_turntable(
     ]
     if weights is not None:
         runs += [_Run("evo", weights, False, option) for option in (False, True)]
-    rows = [_measure(scene, output, run, seed) for run in runs]
+    rows = [_measure(scene, run, seed) for run in runs]
     checks = [
         check
         for row, run in zip(rows, runs, strict=True)
@@ -58,7 +59,8 @@ def measure_turntable(
         and (run.turntable or run.extractor == OBJECT_EXTRACTOR or run.weights)
         for check in _check(row)
     ]
-    return Result(f"A turntable, {VIEWS} views, scene {seed}", rows, checks)
+    place = f"{'scene' if thing == 'crate' else thing} {seed}"
+    return Result(f"A turntable, {VIEWS} views, {place}", rows, checks)
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,11 @@ class _Run:
     def name(self) -> str:
         return f"{self.extractor}{' (given weights)' if self.weights else ''}"
 
-    def place(self, output: Path, seed: int) -> Path:
+    def place(self, scene: Path) -> Path:
+        """Return the folder of its reconstruction, beside that of the scene."""
         suffix = f"{'-masked' * self.masked}{'-turntable' * self.turntable}"
-        return output / f"{self.name.replace(' ', '-')}{suffix}-{seed}"
+        number = scene.name.removeprefix("scene")
+        return scene.with_name(f"{self.name.replace(' ', '-')}{suffix}-{number}")
 
 
 def _check(row: Row) -> list[Check]:
@@ -93,9 +97,9 @@ def _check(row: Row) -> list[Check]:
     ]
 
 
-def _measure(scene: Path, output: Path, run: _Run, seed: int) -> Row:
+def _measure(scene: Path, run: _Run, seed: int) -> Row:
     """Reconstruct once; return a row of the table."""
-    folder = run.place(output, seed)
+    folder = run.place(scene)
     extraction = ExtractOptions(
         extractor=run.extractor,
         weights=run.weights,
