@@ -9,10 +9,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from pipelines.benchmarks import results
 from pipelines.benchmarks.results import Result
 from pipelines.benchmarks.turntable import measure_turntable
+from sfm_features.scenes.turntable import Thing
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,14 +34,22 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--weights", type=Path, help="further weights of evo, trained for objects")
     add("--seed", type=int, default=0, help="of the scene and of the mapping")
+    add(
+        "--thing",
+        choices=get_args(Thing),
+        default="crate",
+        help="what turns: always the same crate, or piles of many shapes",
+    )
     add("--write", type=Path, help="document whose marked sections are filled")
     return parser.parse_args(arguments)
 
 
 def run(args: argparse.Namespace) -> dict[str, Result]:
     """Render, reconstruct, compare with the truth."""
-    found = measure_turntable(args.output, args.extractors, args.weights, args.seed)
-    return {"turntable": found}
+    found = measure_turntable(
+        args.output, args.extractors, args.weights, args.seed, args.thing
+    )
+    return {"turntable" if args.thing == "crate" else "turntable-pile": found}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,20 +11,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
 import tyro
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sfm_features import __version__, colmap, object_commands
+from sfm_features import (
+    __version__,
+    colmap,
+    map_commands,
+    object_commands,
+    training_commands,
+)
 from sfm_features import pairs as pairing
 from sfm_features.demo import DemoOptions, run_demo
 from sfm_features.errors import Cancelled, OptionError, SfmError
 from sfm_features.extract import ExtractOptions, extract
-from sfm_features.journal import explain_os_errors, journal_path
+from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match
-from sfm_features.queries import AddOptions, LocalizeOptions, QueryOptions
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
+from sfm_features.shell import Positional, say, start_anew
 from sfm_features.store import FeatureStore
 from sfm_features.training.objects.options import ObjectOptions
 from sfm_features.training.options import AdaptOptions, TrainOptions
@@ -32,8 +38,6 @@ from sfm_features.triangulate import TriangulateOptions, triangulate
 from sfm_features.types import RunOptions
 
 logger = logging.getLogger("sfm_features")
-
-Positional: TypeAlias = Annotated[Path, tyro.conf.Positional]
 
 
 def run_extract(
@@ -52,7 +56,7 @@ def run_extract(
         output: HDF5 file to write or to complete (hloc's layout).
         overwrite: Start the file anew.
     """
-    _prepare(output, overwrite)
+    start_anew(output, overwrite)
     extract(images, output, options, run)
 
 
@@ -74,7 +78,7 @@ def run_describe(
     """
     from sfm_features.retrieve import describe
 
-    _prepare(output, overwrite)
+    start_anew(output, overwrite)
     describe(features, output, codebook)
 
 
@@ -117,7 +121,7 @@ def run_match(
     """
     with FeatureStore.open(features) as store:
         wanted = pairing.read_pairs(pairs, store.names())
-    _prepare(output, overwrite)
+    start_anew(output, overwrite)
     match(features, wanted, output, options, run)
 
 
@@ -146,7 +150,7 @@ def run_reconstruct(
         *(images, output, options, extraction, matching),
         *(cameras, verification, mapping, run),
     )
-    _say(summary.to_text())
+    say(summary.to_text())
 
 
 def run_triangulate(
@@ -168,60 +172,7 @@ def run_triangulate(
         output: Folder to write.
     """
     summary = triangulate(model, images, output, options, extraction, matching, run)
-    _say(summary.to_text())
-
-
-def run_localize(
-    map: Positional,
-    queries: Positional,
-    output: Path,
-    source: QueryOptions,
-    options: LocalizeOptions,
-    run: RunOptions,
-) -> None:
-    """Find where photographs were taken, by a map.
-
-    $ sfm-features localize out photos-of-today --output poses
-
-    Stop it at any time and run the same command again: it continues.
-
-    Args:
-        map: Folder that `reconstruct` or `triangulate` wrote; it stays as it is.
-        queries: Folder of images, or a list of them in hloc's format.
-        output: Folder to write: poses.txt, poses.json, report.html.
-    """
-    from sfm_features.localize import localize
-
-    _say(localize(map, queries, output, source, options, run).to_text())
-
-
-def run_map_add(
-    map: Positional,
-    images: Positional,
-    output: Path,
-    options: AddOptions,
-    matching: MatchOptions,
-    cameras: colmap.CameraOptions,
-    verification: colmap.VerifyOptions,
-    run: RunOptions,
-) -> None:
-    """Add photographs to a map, which stays as it is; the larger one is a new folder.
-
-    $ sfm-features map-add out photos-of-today --output larger
-
-    Stop it at any time and run the same command again: it continues.
-
-    Args:
-        map: Folder that `reconstruct`, `triangulate` or `map-add` wrote.
-        images: Folder of the new images; those that the map has are passed over.
-        output: Folder to write: the larger map.
-    """
-    from sfm_features.map_add import add_to_map
-
-    summary = add_to_map(
-        map, images, output, options, matching, cameras, verification, run
-    )
-    _say(summary.to_text())
+    say(summary.to_text())
 
 
 def run_demo_command(
@@ -234,55 +185,8 @@ def run_demo_command(
     Args:
         output: Folder to write.
     """
-    _say(run_demo(output, options, run).to_text())
-    _say(f"look at {output / 'report.html'}")
-
-
-def run_train(
-    photos: Positional,
-    output: Path,
-    options: TrainOptions,
-    run: RunOptions,
-    start: Annotated[str, tyro.conf.arg(name="from")] = "",
-) -> None:
-    """Train a detector and descriptor on a folder of unlabelled photographs.
-
-    $ sfm-features train photos --output run --minutes 60
-
-    Stop it at any time and run the same command again: it continues.
-
-    Args:
-        photos: Folder of photographs; subfolders are searched.
-        output: Folder to write: weights, their card, curves, pictures.
-        start: Weights to go on from, a file or the name of a bundled network, whatever
-            --net; empty = start from nothing.
-    """
-    from sfm_features.training.train import train
-
-    _say(train(photos, output, options, run, start=start).to_text())
-
-
-def run_adapt(
-    photos: Positional,
-    output: Path,
-    start: Annotated[str, tyro.conf.arg(name="from")],
-    options: AdaptOptions,
-    run: RunOptions,
-) -> None:
-    """Go on from trained weights on your own photographs.
-
-    $ sfm-features adapt photos --from run/weights.safetensors --output adapted
-
-    If the figures on held-back photographs get worse, the start is kept.
-
-    Args:
-        photos: Folder of photographs; subfolders are searched.
-        output: Folder to write: weights, their card, curves, pictures.
-        start: Weights to start from: a file, or the name of a bundled network.
-    """
-    from sfm_features.training.train import adapt
-
-    _say(adapt(photos, output, start, options, run).to_text())
+    say(run_demo(output, options, run).to_text())
+    say(f"look at {output / 'report.html'}")
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -292,11 +196,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "match": run_match,
     "reconstruct": run_reconstruct,
     "triangulate": run_triangulate,
-    "localize": run_localize,
-    "map-add": run_map_add,
+    **map_commands.COMMANDS,
     "demo": run_demo_command,
-    "train": run_train,
-    "adapt": run_adapt,
+    **training_commands.COMMANDS,
     **object_commands.COMMANDS,
 }
 
@@ -323,14 +225,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     except Cancelled as stopped:
         with suppress(KeyboardInterrupt):  # once more, and nothing is left to stop
-            _say(f"{stopped}; run the same command again to continue")
+            say(f"{stopped}; run the same command again to continue")
         return 130
     except SfmError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         with suppress(KeyboardInterrupt):
-            _say("interrupted; run the same command again to continue")
+            say("interrupted; run the same command again to continue")
         return 130
     except BrokenPipeError:  # as of `sfm-features extract --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -366,14 +268,3 @@ def _interrupt_when_terminated() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _prepare(output: Path, overwrite: bool) -> None:
-    if overwrite:
-        with explain_os_errors(output):
-            output.unlink(missing_ok=True)
-            journal_path(output).unlink(missing_ok=True)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sfm_features.errors import PairsError
+from sfm_features.errors import OptionError, PairsError
 from sfm_features.registry import DEFAULT_RATIO, build_matcher
+from sfm_features.still import OnlyMoving
 from sfm_features.store import FeatureStore, MatchStore, refuse_collisions
 from sfm_features.types import Features, Pair, RunOptions
 
@@ -40,6 +41,18 @@ class MatchOptions:
     extractor (0.8 for sift, off for learned ones)."""
     min_similarity: float = -1.0
     """Least dot product of two matched descriptors."""
+    turntable: bool = False
+    """The camera stands still and the object turns: leave out matches that do not move.
+    Not for a camera that moves: a slow video would lose its neighbouring frames."""
+    still_px: float = 0.0
+    """For --turntable, how far a match may move and still count as standing still, in
+    pixels of the photograph; 0 = 0.3 % of its longer side."""
+
+    def __post_init__(self) -> None:
+        if not self.still_px >= 0:
+            raise OptionError(f"still_px is {self.still_px}; it must be 0 or more")
+        if self.still_px and not self.turntable:
+            raise OptionError("--still-px needs --turntable; add it, or leave both out")
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,10 @@ def match(
         settings = _resolve(options, feature_store)
         # Before the file is made: it would hold a misspelt name as its setting.
         matcher = build_matcher(device=run.device, **settings)
-        with MatchStore.append(output, describe(settings, feature_store)) as store:
+        if options.turntable:
+            matcher = OnlyMoving(matcher, options.still_px)
+        config = describe(settings, options, feature_store)
+        with MatchStore.append(output, config) as store:
             missing = [pair for pair in wanted if pair not in store]
             load = _Cache(feature_store)
             with tqdm(
@@ -86,13 +102,28 @@ def match(
         seconds=time.perf_counter() - start,
     )
     _log(summary)
+    if isinstance(matcher, OnlyMoving):
+        matcher.tell()
     return summary
 
 
-def describe(settings: dict[str, Any], features: FeatureStore) -> dict[str, Any]:
+def refuse_turntable(given: Path | None, options: MatchOptions) -> None:
+    """Raise OptionError if a match file that was given would need --turntable."""
+    if given is not None and options.turntable:
+        raise OptionError(
+            f"--turntable: the matches of {given} are used as they are; leave out "
+            "--matches, or make them with `sfm-features match --turntable`"
+        )
+
+
+def describe(
+    settings: dict[str, Any], options: MatchOptions, features: FeatureStore
+) -> dict[str, Any]:
     """Return the settings that decide what matches look like, for the file."""
     made_from = {f"features.{key}": value for key, value in features.config.items()}
-    return {**settings, **made_from}
+    # Not there at all if it is off: so files of before the option can be continued.
+    still = {"turntable": options.still_px or True} if options.turntable else {}
+    return {**settings, **made_from, **still}
 
 
 def _resolve(options: MatchOptions, features: FeatureStore) -> dict[str, Any]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
-import tyro
-
+from sfm_features.shell import Positional
 from sfm_features.training.objects.options import ObjectOptions
 from sfm_features.types import RunOptions
 
 logger = logging.getLogger("sfm_features")
-
-Positional: TypeAlias = Annotated[Path, tyro.conf.Positional]
 
 
 def run_train_object(

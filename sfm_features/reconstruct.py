@@ -12,7 +12,7 @@ from sfm_features import colmap
 from sfm_features.errors import MissingExtra, ReconstructionError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import explain_os_errors
-from sfm_features.match import MatchOptions, match
+from sfm_features.match import MatchOptions, match, refuse_turntable
 from sfm_features.metrics import model_errors
 from sfm_features.pairs import (
     pair_exhaustively,
@@ -22,6 +22,7 @@ from sfm_features.pairs import (
 )
 from sfm_features.reporting import report_reconstruction
 from sfm_features.similar import close_loops
+from sfm_features.still import explain_still
 from sfm_features.store import FeatureStore, MatchStore
 from sfm_features.summary import Summary, explain_unregistered, summarize_model
 from sfm_features.types import Model, Pair, Pose, RunOptions
@@ -79,6 +80,7 @@ def reconstruct(
     True poses are only compared with. Raises ReconstructionError when no model comes
     out, with the summary and the report written.
     """
+    refuse_turntable(options.matches, matching)
     watch, workspace = Stopwatch(), Workspace(output)
     workspace.create()
     skipped: dict[str, str] = {}
@@ -112,7 +114,8 @@ def reconstruct(
         used = (options, extraction, matching, cameras, verification, mapping, run)
         _report(workspace, images, *files, models, summary, used)
     if failure is not None:
-        raise failure
+        hint = f"; {summary.hint}" if summary.hint else ""
+        raise ReconstructionError(f"{failure}{hint}") from failure
     return summary
 
 
@@ -211,11 +214,17 @@ def _summarize(
     seconds: Mapping[str, float],
     truth: Mapping[str, Pose] | None,
 ) -> Summary:
+    found = colmap.read_verified(workspace.database)
+    verified = {pair: len(inliers) for pair, inliers in found.items()}
     with FeatureStore.open(features) as f, MatchStore.open(matches) as m:
         counts = {name: len(f.read_keypoints(name)) for name in f.names()}
         paired = m.pairs(counts)
-    found = colmap.read_verified(workspace.database)
-    verified = {pair: len(inliers) for pair, inliers in found.items()}
+        hint = explain_still(
+            {pair: inliers.indices for pair, inliers in found.items()},
+            lambda name: (f.read_keypoints(name), f.read_size(name)),
+            models,
+            len(counts),
+        )
     errors = None
     if truth is not None and models:
         poses = {name: image.cam_from_world for name, image in models[0].images.items()}
@@ -227,6 +236,7 @@ def _summarize(
         explain_unregistered(counts, paired, verified, models),
         seconds,
         errors,
+        hint=hint,
     )
 
 

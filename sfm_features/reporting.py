@@ -40,6 +40,7 @@ def report_reconstruction(
             seconds=summary.seconds,
             options=options,
             errors=summary.errors,
+            hint=summary.hint,
         )
         with explain_os_errors(workspace.report):
             return write_report(workspace.report, data)

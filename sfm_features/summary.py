@@ -30,7 +30,7 @@ class Summary:
 
     `skipped` are images that could not be decoded, `unregistered` those that are not
     in the largest model, `errors` its distance from true poses where they are known,
-    `image_folders` where the photographs are.
+    `image_folders` where the photographs are, `hint` what to try if it went wrong.
     """
 
     images: int
@@ -40,6 +40,7 @@ class Summary:
     seconds: Mapping[str, float] = field(default_factory=dict)
     errors: ModelErrors | None = None
     image_folders: Sequence[str] = ()
+    hint: str = ""
 
     def to_text(self) -> str:
         """Say it in lines."""
@@ -51,6 +52,7 @@ class Summary:
         if self.errors is not None:
             lines.append(_describe_errors(self.errors))
         lines += _list_reasons(self.skipped, self.unregistered)
+        lines += [f"hint: {self.hint}"] if self.hint else []
         return "\n".join([*lines, _describe_seconds(self.seconds)])
 
     def write(self, folder: Path) -> None:

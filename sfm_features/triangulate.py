@@ -9,7 +9,7 @@ from sfm_features import colmap
 from sfm_features.errors import InputError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import explain_os_errors
-from sfm_features.match import MatchOptions, match
+from sfm_features.match import MatchOptions, match, refuse_turntable
 from sfm_features.pairs import (
     pair_by_covisibility,
     pair_by_poses,
@@ -49,6 +49,7 @@ def triangulate(
     run: RunOptions = RunOptions(),
 ) -> Summary:
     """Triangulate the images of a posed model into OUTPUT/sparse/0."""
+    refuse_turntable(options.matches, matching)
     watch, workspace = Stopwatch(), Workspace(output)
     workspace.create()
     known = colmap.read_model(model)

@@ -265,8 +265,14 @@ def test_a_turn_is_reconstructed_with_masks_and_without(
 ) -> None:
     monkeypatch.setattr(turntable, "VIEWS", 3)
     found = turntable.measure_turntable(tmp_path, ["sift"])
-    bare, masked = found.rows
-    assert (bare["masks"], masked["masks"]) == ("-", "true ones")
+    bare, turning, masked = found.rows
+    assert [row["masks"] for row in found.rows] == ["-", "-", "true ones"]
+    assert [row["--turntable"] for row in found.rows] == ["-", "yes", "-"]
+    assert turning["keypoints on the thing"] == bare["keypoints on the thing"]
+    assert [check.what for check in found.checks] == [
+        "sift, --turntable: views missing",
+        "sift, --turntable: median rotation error, deg",
+    ]
     assert masked["keypoints on the thing"] == "100%"
     assert float(str(bare["keypoints on the thing"]).rstrip("%")) < 40
     # A third of a turn apart, views share nothing of the thing: that is no model.
@@ -333,6 +339,7 @@ def test_every_table_has_its_section() -> None:
         "mannequin-plain",
         "turntable",
         "object-photos",
+        "turntable-pile",
         *(f"objects-{name}" for name in SETS),
     ):
         assert text.count(f"<!-- begin {name} -->\n") == 1

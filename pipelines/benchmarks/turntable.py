@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -16,10 +17,11 @@ from sfm_features.colmap import list_models, read_model
 from sfm_features.errors import ReconstructionError
 from sfm_features.extract import ExtractOptions
 from sfm_features.images import keep_inside, read_mask
+from sfm_features.match import MatchOptions
 from sfm_features.metrics import model_errors
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import read_truth
-from sfm_features.scenes.turntable import render_turntable
+from sfm_features.scenes.turntable import Thing, render_turntable
 from sfm_features.store import FeatureStore
 from sfm_features.types import RunOptions
 
@@ -34,58 +36,85 @@ def measure_turntable(
     extractors: Sequence[str] = ("evo", OBJECT_EXTRACTOR, "sift"),
     weights: Path | None = None,
     seed: int = 0,
+    thing: Thing = "crate",
 ) -> Result:
     """Reconstruct the turn with each extractor, without masks and with true ones.
 
     `weights` are those of a network trained for objects, as a further `evo`.
     """
-    scene = output / f"scene{seed}"
-    render_turntable(scene, VIEWS, seed)
-    runs: list[tuple[str, Path | None, bool]] = [
-        (name, None, masked) for name in extractors for masked in (False, True)
+    scene = output / f"{'scene' if thing == 'crate' else thing}{seed}"
+    render_turntable(scene, VIEWS, seed, thing=thing)
+    runs = [
+        _Run(name, None, *how)
+        for name in extractors
+        for how in ((False, False), (False, True), (True, False))
     ]
     if weights is not None:
-        runs.append(("evo", weights, False))
-    rows = [_measure(scene, output, *run, seed) for run in runs]
-    trained = [
-        row
-        for row, (name, given, masked) in zip(rows, runs, strict=True)
-        if not masked and (name == OBJECT_EXTRACTOR or given is not None)
+        runs += [_Run("evo", weights, False, option) for option in (False, True)]
+    rows = [_measure(scene, run, seed) for run in runs]
+    checks = [
+        check
+        for row, run in zip(rows, runs, strict=True)
+        if not run.masked
+        and (run.turntable or run.extractor == OBJECT_EXTRACTOR or run.weights)
+        for check in _check(row)
     ]
-    checks = [check for row in trained for check in _check(row)]
-    return Result(f"A turntable, {VIEWS} views, scene {seed}", rows, checks)
+    place = f"{'scene' if thing == 'crate' else thing} {seed}"
+    return Result(f"A turntable, {VIEWS} views, {place}", rows, checks)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is reconstructed with."""
+
+    extractor: str
+    weights: Path | None
+    masked: bool
+    turntable: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.extractor}{' (given weights)' if self.weights else ''}"
+
+    def place(self, scene: Path) -> Path:
+        """Return the folder of its reconstruction, beside that of the scene."""
+        suffix = f"{'-masked' * self.masked}{'-turntable' * self.turntable}"
+        number = scene.name.removeprefix("scene")
+        return scene.with_name(f"{self.name.replace(' ', '-')}{suffix}-{number}")
 
 
 def _check(row: Row) -> list[Check]:
-    """Say what features that were trained for objects must reach without masks."""
+    """Say what must be reached without masks.
+
+    By features that were trained for objects, and by all with --turntable.
+    """
+    what = f"{row['features']}{', --turntable' * (row['--turntable'] == 'yes')}"
     missing = VIEWS - float(str(row["right within 5 deg"]))
     error = float(row.get("rotation error, deg") or 180)
     return [
-        Check(f"{row['features']}: views missing", missing, VIEWS - LEAST_VIEWS),
-        Check(f"{row['features']}: median rotation error, deg", error, _MOST_DEG),
+        Check(f"{what}: views missing", missing, VIEWS - LEAST_VIEWS),
+        Check(f"{what}: median rotation error, deg", error, _MOST_DEG),
     ]
 
 
-def _measure(
-    scene: Path,
-    output: Path,
-    extractor: str,
-    weights: Path | None,
-    masked: bool,
-    seed: int,
-) -> Row:
+def _measure(scene: Path, run: _Run, seed: int) -> Row:
     """Reconstruct once; return a row of the table."""
-    name = f"{extractor}{' (given weights)' if weights else ''}"
-    folder = output / f"{name.replace(' ', '-')}{'-masked' if masked else ''}-{seed}"
+    folder = run.place(scene)
     extraction = ExtractOptions(
-        extractor=extractor, weights=weights, masks=scene / "masks" if masked else None
+        extractor=run.extractor,
+        weights=run.weights,
+        masks=scene / "masks" if run.masked else None,
     )
-    options, run = ReconstructOptions(report=False), RunOptions(seed=seed)
     with suppress(ReconstructionError):  # then the table says that there is no model
-        reconstruct(scene / "images", folder, options, extraction, run=run)
+        reconstruct(
+            *(scene / "images", folder, ReconstructOptions(report=False), extraction),
+            matching=MatchOptions(turntable=run.turntable),
+            run=RunOptions(seed=seed),
+        )
     row: dict[str, Cell] = {
-        "features": name,
-        "masks": "true ones" if masked else "-",
+        "features": run.name,
+        "masks": "true ones" if run.masked else "-",
+        "--turntable": "yes" if run.turntable else "-",
         "keypoints on the thing": f"{_count_on_thing(scene, folder):.0%}",
     }
     return row | _measure_model(scene, folder)

@@ -18,6 +18,7 @@ from sfm_features.colmap.convert import to_colmap_camera
 from sfm_features.colmap.files import remove_database, require_space
 from sfm_features.colmap.logs import forward_logs
 from sfm_features.colmap.models import load
+from sfm_features.colmap.opening import find_cause
 from sfm_features.errors import InputError, OutputError
 from sfm_features.types import F32, PIXEL_CENTRE, Matches, Pair
 
@@ -61,7 +62,7 @@ def import_features_and_matches(
             num_cameras = handle.num_cameras()
         _publish_database(draft, database)
     except (OSError, RuntimeError) as error:  # COLMAP's are RuntimeErrors
-        raise OutputError(
+        raise find_cause(database) or OutputError(
             f"{database}: cannot be written ({error}); check the folder's permissions "
             "and the free space"
         ) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm_features.colmap.logs import open_database
+from sfm_features.colmap.opening import open_database
 from sfm_features.errors import InputError, OutputError
 
 MODEL_FILES = tuple(

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pycolmap
 
-from sfm_features.errors import InputError
-
 log = logging.getLogger("sfm_features.colmap")
 
 _LINE = re.compile(r"([IWEF])\d{8} [\d:.]+ +\d+ ([\w.]+:\d+)\] (.*)")
@@ -33,18 +31,6 @@ def silence() -> None:
     with _lock:
         if _depth == 0:  # else its log is being forwarded
             _mute()
-
-
-def open_database(path: Path) -> pycolmap.Database:
-    """Open a database, quietly; it is made if it is not there."""
-    silence()
-    try:
-        return pycolmap.Database.open(path)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path}: cannot be opened; it is not a COLMAP database, or another "
-            "process is writing it, or its folder is missing or read-only"
-        ) from error
 
 
 def _mute() -> None:

@@ -12,7 +12,7 @@ import pycolmap
 
 from sfm_features.colmap import snapshots
 from sfm_features.colmap.files import copy_database, require_database, require_whole
-from sfm_features.colmap.logs import open_database
+from sfm_features.colmap.opening import open_database
 from sfm_features.colmap.running import Cancellation, run_with_progress
 from sfm_features.errors import (
     Cancelled,

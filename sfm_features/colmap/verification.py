@@ -14,8 +14,8 @@ import numpy as np
 import pycolmap
 
 from sfm_features.colmap.files import require_database, require_space, settings_note
-from sfm_features.colmap.logs import open_database
 from sfm_features.colmap.models import load
+from sfm_features.colmap.opening import open_database
 from sfm_features.colmap.running import Cancellation, run_with_progress
 from sfm_features.errors import InputError
 from sfm_features.types import I32, Pair

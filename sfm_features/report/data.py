@@ -41,6 +41,8 @@ class ReportData:
     """Options used; a mapping or a dataclass as a value becomes a group of its own."""
     errors: ModelErrors | None = None
     """Comparison with the true poses, where these are known."""
+    hint: str = ""
+    """What to try, if it is known why things went wrong."""
     title: str = ""
     """Heading; default: the name of the images' folder."""
 

@@ -91,7 +91,12 @@ def _explain_absence(name: str, data: ReportData, graph: ViewGraph) -> str:
 
 
 def explain_failure(data: ReportData, graph: ViewGraph) -> list[str]:
-    """List the likely reasons why no model came out."""
+    """List the likely reasons why no model came out, or a poor one.
+
+    What is known for sure stands alone.
+    """
+    if data.hint or data.model:
+        return [f"{data.hint[0].upper()}{data.hint[1:]}."] if data.hint else []
     with_keypoints = sum(len(xy) > 0 for xy in data.keypoints.values())
     if with_keypoints < 2:
         return [

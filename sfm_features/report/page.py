@@ -92,7 +92,7 @@ def _describe(data: ReportData, graph: ViewGraph) -> dict[str, Any]:
         "graph": graph,
         "total": len(data.names),
         "absences": facts.explain_absences(data, graph),
-        "failure": [] if data.model else facts.explain_failure(data, graph),
+        "failure": facts.explain_failure(data, graph),
         "most_edges": scene.MAX_EDGES,
         "most_lines": (pictures.MAX_LINES, pictures.MAX_REJECTED),
         "options": facts.group_options(data.options),

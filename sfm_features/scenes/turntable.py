@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sfm_features.errors import OptionError, OutputError
 from sfm_features.geometry import compose
-from sfm_features.scenes.backdrops import list_backdrop, paint_cloth, to_u8
+from sfm_features.scenes.backdrops import list_backdrop
 from sfm_features.scenes.capture import (
     Light,
     Picture,
@@ -30,16 +30,19 @@ from sfm_features.scenes.capture import (
     render_solids,
 )
 from sfm_features.scenes.figures import encode_png
-from sfm_features.scenes.materials import Rng, paint_brick, paint_cells
-from sfm_features.scenes.signs import paint_poster
+from sfm_features.scenes.materials import Rng
+from sfm_features.scenes.piles import PILE_RADIUS_M, build_pile, measure_pile
 from sfm_features.scenes.solids import Box, Capsule, Skin
 from sfm_features.scenes.truth import check_settings, describe_views, write_whole
 from sfm_features.scenes.views import View
-from sfm_features.types import F32, F64, Pose
+from sfm_features.scenes.wraps import label_box, paint_plain, pick_common, wrap_round
+from sfm_features.types import F64, Pose
 
 logger = logging.getLogger(__name__)
 
-_PPM = 1100.0
+Thing: TypeAlias = Literal["crate", "pile"]
+"""A crate with four things on and beside it, always the same shapes; or any pile."""
+
 _TABLE_M = 0.72
 """Height of the table that the thing turns on."""
 
@@ -65,24 +68,74 @@ class Turntable:
         return compose(self.shot.cam_from_world, world_from_thing)
 
 
-def build_turntable(seed: int = 0, size: tuple[int, int] = (640, 480)) -> Turntable:
-    """Build the thing and the room of a seed, and aim the camera."""
+def build_turntable(
+    seed: int = 0, size: tuple[int, int] = (640, 480), thing: Thing = "crate"
+) -> Turntable:
+    """Build the thing and the room of a seed, and aim the camera.
+
+    The crate's camera and table are the same in all rooms but for the camera's height;
+    with piles nearly everything varies.
+    """
+    build = {"crate": _build_with_crate, "pile": _build_with_pile}[thing]
+    return build(seed, size)
+
+
+def _build_with_crate(seed: int, size: tuple[int, int]) -> Turntable:
     rng = np.random.default_rng([seed, 41])
     stand = np.array([0.0, -0.9, _TABLE_M + float(rng.uniform(0.35, 0.5))])
     target = np.array([0.0, 0.0, _TABLE_M + 0.13])
     camera, pose = aim_camera(size, 1.15 * size[0], stand, target)
-    towards = np.array([-0.5, -0.9, 1.2])
-    light = Light(towards / np.linalg.norm(towards), 0.7, 0.5)
-    shot = Shot(camera, pose, light)
+    shot = Shot(camera, pose, _light(np.array([-0.5, -0.9, 1.2]), 0.7, 0.5))
     plain = np.full((8, 8, 3), 120, np.uint8)
     half = np.array([0.24, 0.24, _TABLE_M / 2])
     table = Box(np.array([0, 0, _TABLE_M / 2]), np.eye(3), half, Skin(plain))
     room = list_backdrop(rng, "busy", 1.6, detail=3.5, spread=0.5)
-    return Turntable(_build_thing(rng), shot, draw_still([*room, table], shot))
+    return Turntable(_build_crate(rng), shot, draw_still([*room, table], shot))
+
+
+def _build_with_pile(seed: int, size: tuple[int, int]) -> Turntable:
+    """Vary the pile, what it stands on, the room, the light and the camera."""
+    rng = np.random.default_rng([seed, 47])
+    thing, floor = [], _TABLE_M
+    if rng.random() < 0.4:  # a plate that turns with what stands on it
+        half = np.array([PILE_RADIUS_M, PILE_RADIUS_M, float(rng.uniform(0.005, 0.02))])
+        skin = paint_plain(rng) if rng.random() < 0.25 else label_box(rng, half)
+        thing.append(Box(np.array([0, 0, floor + half[2]]), np.eye(3), half, skin, 1))
+        floor += 2 * float(half[2])
+    pile = build_pile(rng, floor, 1)
+    shot = _aim_at_pile(rng, size, *measure_pile(pile, _TABLE_M))
+    half = np.array([*rng.uniform(0.24, 0.42, 2), _TABLE_M / 2])
+    skin = paint_plain(rng) if rng.random() < 0.4 else pick_common(rng, (200, 500))
+    table = Box(np.array([0, 0, _TABLE_M / 2]), np.eye(3), half, skin)
+    distance, detail = float(rng.uniform(1.3, 2.4)), float(rng.uniform(2, 4.5))
+    room = list_backdrop(rng, "busy", distance, detail, float(rng.uniform(0.4, 0.8)))
+    return Turntable([*thing, *pile], shot, draw_still([*room, table], shot))
+
+
+def _aim_at_pile(rng: Rng, size: tuple[int, int], radius: float, height: float) -> Shot:
+    """Aim a camera so that a whole pile fills a good part of the picture."""
+    focal = float(rng.uniform(0.9, 1.8)) * size[0]
+    fill = rng.uniform(0.65, 1.1) * np.array(size)
+    away = radius + focal * max(2 * radius / fill[0], height / fill[1])
+    rise = rng.uniform(0.2, 0.75)
+    target = np.array([rng.uniform(-0.02, 0.02), 0.0, _TABLE_M + 0.45 * height])
+    stand = target + away * np.array([0, -np.cos(rise), np.sin(rise)])
+    camera, pose = aim_camera(size, focal, stand, target)
+    towards = np.array([*rng.uniform((-1, -1.2), (1, -0.3)), rng.uniform(0.6, 1.5)])
+    sun, sky = rng.uniform((0.4, 0.35), (0.8, 0.6)).tolist()
+    return Shot(camera, pose, _light(towards, sun, sky))
+
+
+def _light(towards: F64, sun: float, sky: float) -> Light:
+    return Light(towards / np.linalg.norm(towards), sun, sky)
 
 
 def render_turntable(
-    output: Path, count: int = 36, seed: int = 0, size: tuple[int, int] = (640, 480)
+    output: Path,
+    count: int = 36,
+    seed: int = 0,
+    size: tuple[int, int] = (640, 480),
+    thing: Thing = "crate",
 ) -> list[View]:
     """Render a full turn into output/images, depth, masks and truth.json.
 
@@ -90,14 +143,15 @@ def render_turntable(
     """
     if count < 2:
         raise OptionError(f"count is {count}; a turn needs at least 2 views")
-    table = build_turntable(seed, size)
+    table = build_turntable(seed, size, thing)
     turns = [2 * np.pi * i / count for i in range(count)]
     camera = table.shot.camera
     views = [
         View(f"view{i:04d}.jpg", camera, table.cam_from_thing(turn))
         for i, turn in enumerate(turns)
     ]
-    settings: dict[str, Any] = {"scene": "turntable", "count": count, "seed": seed}
+    scene = {"crate": "turntable", "pile": "turntable with a pile"}[thing]
+    settings: dict[str, Any] = {"scene": scene, "count": count, "seed": seed}
     path = output / "truth.json"
     truth = describe_views(views, settings | {"size": list(size)})
     check_settings(path, truth)
@@ -128,56 +182,27 @@ def _save(output: Path, name: str, picture: Picture) -> None:
     write_whole(output / "images" / name, data.tobytes())
 
 
-def _build_thing(rng: Rng) -> list[Box | Capsule]:
+def _build_crate(rng: Rng) -> list[Box | Capsule]:
     """Pile up a labelled crate, a parcel, a bottle and a ball, all full of detail."""
     floor = _TABLE_M
     crate_half = np.array([0.13, 0.09, 0.075])
     crate = Box(
         np.array([0, 0, floor + crate_half[2]]), _axes(0.3), crate_half,
-        _label(rng, crate_half), 1,
+        label_box(rng, crate_half), 1,
     )  # fmt: skip
     top = floor + 2 * crate_half[2]
     parcel_half = np.array([0.055, 0.04, 0.045])
     parcel = Box(
         np.array([-0.05, 0.02, top + parcel_half[2]]), _axes(-0.5), parcel_half,
-        _label(rng, parcel_half), 1,
+        label_box(rng, parcel_half), 1,
     )  # fmt: skip
     foot = np.array([0.075, -0.02, top + 0.035])
-    bottle = Capsule(foot, foot + (0, 0, 0.1), 0.035, _wrap(rng, 0.035, 0.1), 1)
+    bottle = Capsule(foot, foot + (0, 0, 0.1), 0.035, wrap_round(rng, 0.035, 0.1), 1)
     middle = np.array([0.17, 0.1, floor + 0.05])
-    ball = Capsule(middle, middle, 0.05, _wrap(rng, 0.05, 0.0), 1)
+    ball = Capsule(middle, middle, 0.05, wrap_round(rng, 0.05, 0.0), 1)
     low = np.array([-0.19, -0.09, floor + 0.03])
-    roll = Capsule(low, low + (0.06, 0.12, 0), 0.03, _wrap(rng, 0.03, 0.14), 1)
+    roll = Capsule(low, low + (0.06, 0.12, 0), 0.03, wrap_round(rng, 0.03, 0.14), 1)
     return [crate, parcel, bottle, ball, roll]
-
-
-def _label(rng: Rng, half: F64) -> Skin:
-    """Paint the six faces of a box, side by side, as its skin is read."""
-    side = 2 * float(half.max())
-    face = (round(side * _PPM), round(side * _PPM))
-    faces = [_blend(rng, face) for _ in range(6)]
-    return Skin(to_u8(np.concatenate(faces, axis=1)), _PPM)
-
-
-def _wrap(rng: Rng, radius: float, length: float) -> Skin:
-    """Paint what goes around a capsule once."""
-    around, along = 2 * np.pi * radius, length + 2 * radius
-    size = (round(around * _PPM) + 2, round(along * _PPM) + 2)
-    return Skin(to_u8(_blend(rng, size)), _PPM)
-
-
-def _blend(rng: Rng, size: tuple[int, int]) -> F32:
-    """Paint a label over cloth, stones or bricks."""
-    kind = int(rng.integers(3))
-    if kind == 0:
-        under = paint_cells(rng, size, 14, (170, 140, 110), 0.3)
-    elif kind == 1:
-        under = paint_brick(rng, size, 200, (170, 110, 80))
-    else:
-        under = paint_cloth(rng, size)
-    share = np.float32(rng.uniform(0.5, 0.8))
-    poster = paint_poster(rng, size)
-    return np.asarray(share * poster + (1 - share) * under, np.float32)
 
 
 def _turn_thing(part: Box | Capsule, turn: float) -> Box | Capsule:

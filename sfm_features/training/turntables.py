@@ -33,7 +33,7 @@ TURNTABLE_FOLDER = 1_000_002
 
 
 class TurntablePairs:
-    """Turns of several things in several rooms."""
+    """Turns of several piles of things in several rooms."""
 
     def __init__(self, folder: Path, scenes: int, seed: int, first: int) -> None:
         """Render into a folder what is not there yet; photos count from `first`."""
@@ -47,7 +47,7 @@ class TurntablePairs:
         self.usable = list(range(len(self.photos)))
 
     def _add(self, place: Path, seed: int) -> None:
-        views = render_turntable(place, _VIEWS, seed, _SIZE)
+        views = render_turntable(place, _VIEWS, seed, _SIZE, "pile")
         for photo in load_photos([place / "images"], max_side=0).photos:
             mask = read_mask(place / "masks", photo.name)
             assert mask is not None

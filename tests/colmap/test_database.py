@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,13 @@ import pycolmap
 import pytest
 from colmap_scenes import Scene, make_scene
 
-from sfm_features.colmap import CameraOptions, import_features_and_matches
-from sfm_features.errors import InputError, SfmError
+from sfm_features.colmap import (
+    CameraOptions,
+    import_features_and_matches,
+    read_verified,
+    verify_pairs,
+)
+from sfm_features.errors import InputError, OutputError
 from sfm_features.types import PIXEL_CENTRE, Matches, Pair
 
 
@@ -131,11 +138,48 @@ def test_a_stale_journal_does_not_reach_the_new_database(tmp_path: Path) -> None
         assert handle.num_matched_image_pairs() == len(scene.matches)
 
 
-def test_an_unwritable_folder_is_explained(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = make_scene(tmp_path / "scene", images=2)
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(SfmError, match="cannot be"):
+    (tmp_path / "folder.db").mkdir()
+    with pytest.raises(InputError, match=r"file/database.db: .*no folder .*check the"):
         scene.import_into(tmp_path / "file" / "database.db")
+    with pytest.raises(InputError, match=r"folder\.db: .*is a folder; move it away"):
+        scene.import_into(tmp_path / "folder.db")
+    # As the superuser nothing is read-only, so the system's answers are made up.
+    monkeypatch.setattr(pycolmap.Database, "open", _fail)
+    monkeypatch.setattr(os, "access", lambda place, _: place != tmp_path)
+    with pytest.raises(OutputError, match=r"new\.db: .*read-only.*permissions"):
+        scene.import_into(tmp_path / "new.db")
+
+
+def test_what_cannot_be_opened_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = make_scene(tmp_path / "s", 3).import_into(tmp_path / "database.db")
+    (tmp_path / "text.db").write_text("This is not a database. " * 100)
+    cut = tmp_path / "cut.db"
+    cut.write_bytes(database.read_bytes()[: database.stat().st_size // 2])
+    cases = {"text.db": "not a COLMAP database; give", "cut.db": "damaged, or another"}
+    for name, words in cases.items():
+        for use in (read_verified, verify_pairs):
+            with pytest.raises(InputError, match=rf"{name}: .*{words}"):
+                use(tmp_path / name)
+    monkeypatch.setattr(pycolmap.Database, "open", _fail)
+    usage = shutil.disk_usage(tmp_path)._replace(free=5_000)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(OutputError, match=r"database\.db: .*full; make room"):
+            read_verified(database)
+    monkeypatch.setattr(os, "access", lambda place, _: place != database)
+    with pytest.raises(OutputError, match=r"database\.db is read-only"):
+        read_verified(database)
+
+
+def _fail(_: Path) -> None:
+    raise RuntimeError("No registered database factory succeeded.")
 
 
 def test_a_reference_keeps_its_ids_and_cameras(tmp_path: Path) -> None:

@@ -20,10 +20,13 @@ from sfm_features.scenes.capture import (
 )
 from sfm_features.scenes.figures import render_figures
 from sfm_features.scenes.mannequin import JOINTS, MIRRORED, render_figure
+from sfm_features.scenes.piles import PILE_RADIUS_M, build_pile
 from sfm_features.scenes.solids import Box, Capsule, Skin
 from sfm_features.scenes.turntable import build_turntable, render_turntable
 from sfm_features.scenes.views import View
 
+CAMERA_OF_SCENE_0 = (0.0, -0.9, 1.108267375544581)
+MEANS_OF_SCENE_0 = [137.294, 141.448, 138.16, 138.743, 141.435]
 GREY = Skin(np.full((8, 8, 3), 128, np.uint8))
 LIGHT = Light(np.array([0.0, -1.0, 0.0]))
 
@@ -143,6 +146,89 @@ def test_the_turntable_turns_and_the_room_does_not() -> None:
     assert same < 0.6 * stays.mean()
 
 
+def test_the_thing_that_is_measured_on_stays_as_it_is() -> None:
+    """Published figures are of this very scene; paint may differ by rounding only."""
+    table = build_turntable(0, (64, 48))
+    assert [type(part) for part in table.thing] == [Box, Box, Capsule, Capsule, Capsule]
+    assert table.shot.cam_from_world.centre == pytest.approx(CAMERA_OF_SCENE_0)
+    means = [part.skin.picture.mean() for part in table.thing]
+    assert means == pytest.approx(MEANS_OF_SCENE_0, abs=0.05)
+
+
+def find_lowest(part: Box | Capsule) -> np.ndarray:
+    """Find the lowest point of a part, by itself."""
+    if isinstance(part, Capsule):
+        low = min((part.start, part.end), key=lambda end: float(end[2]))
+        return low - (0, 0, part.radius)
+    signs = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)])
+    corners = part.centre + (signs * part.half) @ part.axes
+    flat = np.isclose(corners[:, 2], corners[:, 2].min())
+    return corners[flat].mean(0)  # the middle of what it stands on
+
+
+def touches_top(point: np.ndarray, box: Box) -> bool:
+    own = (point - box.centre) @ box.axes.T
+    return bool(
+        np.isclose(own[2], box.half[2]) and (np.abs(own[:2]) < box.half[:2]).all()
+    )
+
+
+def sink(part: Box | Capsule, box: Box) -> float:
+    """How deep a part reaches into an upright box, by points on its surface."""
+    if isinstance(part, Capsule):
+        share = np.linspace(0, 1, 200)[:, None]
+        middles = part.start + share * (part.end - part.start)
+        out = np.abs((middles - box.centre) @ box.axes.T) - box.half
+        away = np.linalg.norm(np.maximum(out, 0), axis=1) + np.minimum(out.max(1), 0)
+        return float((part.radius - away).max())
+    steps = np.linspace(-1, 1, 25)
+    grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
+    points = part.centre + (grid * part.half) @ part.axes
+    own = np.abs((points - box.centre) @ box.axes.T) - box.half
+    return float(-own.max(1).min())
+
+
+def test_parts_of_piles_stand_or_lean_and_never_float_or_sink() -> None:
+    shapes, leaning = set(), 0
+    for seed in range(40):
+        floor = 0.7 + 0.01 * seed
+        parts = build_pile(np.random.default_rng(seed), floor, 1)
+        boxes = [part for part in parts if isinstance(part, Box)]
+        upright = [box for box in boxes if np.isclose(box.axes[2, 2], 1)]
+        for part in parts:
+            low = find_lowest(part)
+            assert low[2] > floor - 1e-9
+            assert np.isclose(low[2], floor) or any(touches_top(low, b) for b in boxes)
+            assert np.hypot(*low[:2]) < PILE_RADIUS_M
+            reach = [sink(part, box) for box in upright if box is not part]
+            assert max(reach, default=0.0) < 1e-6
+            tilted = (
+                not np.isclose(part.axes[2, 2], 1)
+                if isinstance(part, Box)
+                else not np.isclose(part.start[2], part.end[2])
+                and not np.allclose(part.start[:2], part.end[:2])
+            )
+            if tilted:  # it touches what it leans on, but for the steps of `sink`
+                leaning += 1
+                assert max(reach) > -2e-3
+        shapes.add((len(boxes), len(parts)))
+        assert any(part.skin.picture.shape[0] > 8 for part in parts)
+    assert len(shapes) > 10 and leaning > 10
+
+
+def test_a_pile_is_seen_whole_and_in_front_of_its_room() -> None:
+    for seed in range(3):
+        table = build_turntable(seed, (160, 120), "pile")
+        first, second = (table.photograph(turn) for turn in (0.0, 1.0))
+        for picture in (first, second):
+            thing = picture.tags > 0
+            assert 0.02 < thing.mean() < 0.8
+        still = (first.tags <= 0) & (second.tags <= 0)
+        np.testing.assert_array_equal(first.depth[still], second.depth[still])
+        other = build_turntable(seed + 100, (160, 120), "pile")
+        assert other.shot.camera.params[0] != table.shot.camera.params[0]
+
+
 def test_a_turn_is_written_with_its_truth(tmp_path: Path) -> None:
     views = render_turntable(tmp_path, 3, size=(160, 120))
     truth = read_truth(tmp_path)
@@ -155,3 +241,5 @@ def test_a_turn_is_written_with_its_truth(tmp_path: Path) -> None:
         np.testing.assert_allclose(at, [79.5, 59.5], atol=3)
     with pytest.raises(StaleStore):
         render_turntable(tmp_path, 4, size=(160, 120))
+    with pytest.raises(StaleStore, match="with a pile"):
+        render_turntable(tmp_path, 3, size=(160, 120), thing="pile")
