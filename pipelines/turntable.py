@@ -32,7 +32,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=["evo", "evo-object", "sift"],
         help="which to compare",
     )
-    add("--weights", type=Path, help="further weights of evo, trained for objects")
+    add("--weights", type=Path, help="further weights, as evo-object's")
     add("--seed", type=int, default=0, help="of the scene and of the mapping")
     add(
         "--thing",

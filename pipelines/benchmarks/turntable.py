@@ -40,7 +40,7 @@ def measure_turntable(
 ) -> Result:
     """Reconstruct the turn with each extractor, without masks and with true ones.
 
-    `weights` are those of a network trained for objects, as a further `evo`.
+    `weights` are those of a network trained for objects, in place of `evo-object`'s.
     """
     scene = output / f"{'scene' if thing == 'crate' else thing}{seed}"
     render_turntable(scene, VIEWS, seed, thing=thing)
@@ -50,13 +50,12 @@ def measure_turntable(
         for how in ((False, False), (False, True), (True, False))
     ]
     if weights is not None:
-        runs += [_Run("evo", weights, False, option) for option in (False, True)]
+        runs += [_Run(OBJECT_EXTRACTOR, weights, False, how) for how in (False, True)]
     rows = [_measure(scene, run, seed) for run in runs]
     checks = [
         check
         for row, run in zip(rows, runs, strict=True)
-        if not run.masked
-        and (run.turntable or run.extractor == OBJECT_EXTRACTOR or run.weights)
+        if not run.masked and (run.turntable or run.extractor == OBJECT_EXTRACTOR)
         for check in _check(row)
     ]
     place = f"{'scene' if thing == 'crate' else thing} {seed}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from sfm_features.depths import DepthKind
 from sfm_features.errors import InputError, OptionError
 from sfm_features.training.evolve import DescriptorLoss, Recipe, Strategy, Switches
+
+Warps: TypeAlias = Literal["mild", "strong"]
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,9 @@ class AdaptOptions:
     """Side of a crop, a multiple of 32."""
     strategy: Strategy = "none"
     """Easy samples first (pgcs), softened predictions (g2sds), or both (pg2sd)."""
+    warps: Warps = "mild"
+    """How the views of a pair differ: as photos of a place, taken upright, mostly do,
+    or strongly: turned and from far, too."""
     night_share: float = 0.15
     """Share of crops that are turned into night."""
     layer_share: float = 0.4

@@ -40,11 +40,20 @@ from sfm_features.training.runlog import require_matplotlib
 from sfm_features.training.settings import Settings
 from sfm_features.training.town import TownPairs
 from sfm_features.training.turntables import TurntablePairs
+from sfm_features.training.warps import WarpRanges
 from sfm_features.types import RunOptions
 
 logger = logging.getLogger(__name__)
 
 _LEAST_PHOTOS = 4
+_MILD = WarpRanges(
+    scale=(0.75, 1.33),
+    rotation_sigma_deg=12.0,
+    any_rotation_share=0.05,
+    stretch_sigma=0.1,
+)
+"""How far photos of one place differ, taken upright: what stronger warps teach beyond
+that, such photos do not ask for."""
 _HELD_BACK_SHARE = 0.1
 
 
@@ -205,6 +214,7 @@ def _make_adapt_settings(options: AdaptOptions, start: DenseNet) -> Settings:
         data=DataOptions(
             batch=options.batch,
             crop_px=options.crop_px,
+            warps=_MILD if options.warps == "mild" else WarpRanges(),
             replay_share=options.replay_share,
             turntable_share=options.turntable_share,
             track_share=options.track_share,
