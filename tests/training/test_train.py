@@ -43,6 +43,8 @@ def test_train_then_adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     )  # fmt: skip
     adapted = adapt(photos, tmp_path / "adapted", str(trained.weights), options, CPU)
     assert adapted.weights.exists()
+    card = json.loads(adapted.weights.with_suffix(".json").read_text())
+    assert "warps=WarpRanges(scale=(0.75, 1.33)" in card["recipe"]["data"]
     score = adapted.last["matching_score"] + adapted.last["night_matching_score"]
     before = adapted.first["matching_score"] + adapted.first["night_matching_score"]
     assert score >= before
