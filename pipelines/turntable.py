@@ -13,7 +13,7 @@ from typing import get_args
 
 from pipelines.benchmarks import results
 from pipelines.benchmarks.results import Result
-from pipelines.benchmarks.turntable import measure_turntable
+from pipelines.benchmarks.turntable import draw_turntable, measure_turntable
 from sfm_features.scenes.turntable import Thing
 
 
@@ -40,6 +40,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default="crate",
         help="what turns: always the same crate, or piles of many shapes",
     )
+    add("--picture", type=Path, help="also write a view with keypoints here")
     add("--write", type=Path, help="document whose marked sections are filled")
     return parser.parse_args(arguments)
 
@@ -49,6 +50,9 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
     found = measure_turntable(
         args.output, args.extractors, args.weights, args.seed, args.thing
     )
+    if args.picture is not None:
+        picture = draw_turntable(args.output, args.extractors, args.seed, args.thing)
+        args.picture.write_bytes(picture)
     return {"turntable" if args.thing == "crate" else "turntable-pile": found}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from object_capture import SIZE, Capture
@@ -277,6 +278,12 @@ def test_a_turn_is_reconstructed_with_masks_and_without(
     assert float(str(bare["keypoints on the thing"]).rstrip("%")) < 40
     # A third of a turn apart, views share nothing of the thing: that is no model.
     assert (masked["registered"], masked["right within 5 deg"]) == (0, 0)
+    jpeg = np.frombuffer(turntable.draw_turntable(tmp_path, ["sift"] * 2), np.uint8)
+    picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    assert picture is not None and picture.shape == (360, 960, 3)
+    blue, green, red = picture.astype(np.int64).transpose(2, 0, 1)
+    off, on = (red > blue + 120).sum(), (green > blue + 90).sum()
+    assert off > on > 0  # as most keypoints are in the room
 
 
 def test_keypoints_on_real_things_are_told_from_those_behind(

@@ -12,23 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import cv2
+import numpy as np
+
 from pipelines.benchmarks.results import Cell, Check, Result, Row
 from sfm_features.colmap import list_models, read_model
 from sfm_features.errors import ReconstructionError
 from sfm_features.extract import ExtractOptions
-from sfm_features.images import keep_inside, read_mask
+from sfm_features.images import decode, keep_inside, read_mask
 from sfm_features.match import MatchOptions
 from sfm_features.metrics import model_errors
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import read_truth
 from sfm_features.scenes.turntable import Thing, render_turntable
 from sfm_features.store import FeatureStore
-from sfm_features.types import RunOptions
+from sfm_features.types import F32, U8, RunOptions
 
 VIEWS, LEAST_VIEWS = 36, 34
 RIGHT_DEG = 5.0
 OBJECT_EXTRACTOR = "evo-object"
 _MOST_DEG = 1.0
+_DRAWN_PX = 480
 
 
 def measure_turntable(
@@ -42,7 +46,7 @@ def measure_turntable(
 
     `weights` are those of a network trained for objects, in place of `evo-object`'s.
     """
-    scene = output / f"{'scene' if thing == 'crate' else thing}{seed}"
+    scene = _place_scene(output, seed, thing)
     render_turntable(scene, VIEWS, seed, thing=thing)
     runs = [
         _Run(name, None, *how)
@@ -60,6 +64,42 @@ def measure_turntable(
     ]
     place = f"{'scene' if thing == 'crate' else thing} {seed}"
     return Result(f"A turntable, {VIEWS} views, {place}", rows, checks)
+
+
+def draw_turntable(
+    output: Path, extractors: Sequence[str], seed: int = 0, thing: Thing = "crate"
+) -> bytes:
+    """Draw what each extractor found without masks in a view, as a JPEG, in a row."""
+    scene = _place_scene(output, seed, thing)
+    tiles = []
+    for extractor in extractors:
+        features = _Run(extractor, None, False, False).place(scene) / "features.h5"
+        with FeatureStore.open(features) as store:
+            name = min(store.names())
+            tiles.append(_draw_view(scene, name, store.read_keypoints(name)))
+    jpeg = [cv2.IMWRITE_JPEG_QUALITY, 80]
+    done, data = cv2.imencode(".jpg", np.concatenate(tiles, axis=1), jpeg)
+    assert done
+    return data.tobytes()
+
+
+def _draw_view(scene: Path, name: str, xy: F32) -> U8:
+    """Draw keypoints on the thing in green, others in red."""
+    mask = read_mask(scene / "masks", name)
+    assert mask is not None
+    rgb = decode(scene / "images" / name).rgb
+    scale = _DRAWN_PX / rgb.shape[1]
+    shape = (_DRAWN_PX, round(rgb.shape[0] * scale))
+    canvas = cv2.resize(rgb[..., ::-1], shape, interpolation=cv2.INTER_AREA)
+    kept = keep_inside(mask, xy, mask.shape[::-1])
+    for (x, y), on_thing in zip((xy * scale).tolist(), kept, strict=True):
+        colour = (80, 220, 60) if on_thing else (40, 40, 230)
+        cv2.circle(canvas, (round(x), round(y)), 2, colour, -1, cv2.LINE_AA)
+    return np.asarray(canvas, np.uint8)
+
+
+def _place_scene(output: Path, seed: int, thing: Thing) -> Path:
+    return output / f"{'scene' if thing == 'crate' else thing}{seed}"
 
 
 @dataclass(frozen=True)
