@@ -32,6 +32,7 @@ from sfm_features.training.data import (
     PairSource,
     stream_batches,
 )
+from sfm_features.training.device import flush_denormals
 from sfm_features.training.evolve import Stage, schedule_rate
 from sfm_features.training.lessons import Planner
 from sfm_features.training.multiview import Collections
@@ -112,13 +113,11 @@ class Trainer:
 
     def run(self) -> Outcome:
         """Train to the end, from the newest checkpoint if there is one."""
-        # What is not learned fades to numbers so small that a CPU slows down tenfold.
-        torch.set_flush_denormal(True)
         resumed = self._resume()
         self.log = RunLog(self.folder / "log.jsonl", self.state.step)
         self.started = time.perf_counter() - self.state.seconds
         stages = self.settings.stages
-        with self._make_bar() as self.bar:
+        with flush_denormals(), self._make_bar() as self.bar:
             while self.state.stage < len(stages):
                 stage = stages[self.state.stage]
                 self._begin(stage, resumed)

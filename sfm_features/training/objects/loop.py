@@ -25,7 +25,7 @@ from sfm_features.training.checkpoints import (
     refuse_infinite,
     save_checkpoint,
 )
-from sfm_features.training.device import autocast
+from sfm_features.training.device import autocast, flush_denormals
 from sfm_features.training.dkp import (
     DkpWeights,
     distillation_loss,
@@ -101,7 +101,6 @@ class ObjectTrainer:
 
     def run(self) -> ObjectOutcome:
         """Train to the end, from the newest checkpoint if there is one."""
-        torch.set_flush_denormal(True)
         state = load_checkpoint(self.checkpoints, self.state.config)
         if state is None:
             self.state.stage = STUDENT if self.given or not self.distils else TEACHER
@@ -113,9 +112,8 @@ class ObjectTrainer:
         self.log = RunLog(self.folder / "log.jsonl", self.state.step)
         self.started = time.perf_counter() - self.state.seconds
         total = self._count_steps(STUDENT)
-        with tqdm(
-            total=total, initial=self.state.step, desc="training", unit="step"
-        ) as self.bar:
+        bar = tqdm(total=total, initial=self.state.step, desc="training", unit="step")
+        with flush_denormals(), bar as self.bar:
             while self.state.stage <= STUDENT:
                 self._begin()
                 self._train()
