@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sfm_features.depths import read_depth
 from sfm_features.images import read_mask
 from sfm_features.scenes import View, correspond
-from sfm_features.scenes.turntable import render_turntable
+from sfm_features.scenes.turntable import Thing, render_turntable
 from sfm_features.training.nearness import draw_distance
 from sfm_features.training.photos import Photo, PhotoSet, load_photos
 from sfm_features.types import F32, F64, Bool
@@ -33,7 +33,7 @@ TURNTABLE_FOLDER = 1_000_002
 
 
 class TurntablePairs:
-    """Turns of several piles of things in several rooms."""
+    """Turns of several piles of things, and of the crate, in several rooms."""
 
     def __init__(self, folder: Path, scenes: int, seed: int, first: int) -> None:
         """Render into a folder what is not there yet; photos count from `first`."""
@@ -42,12 +42,12 @@ class TurntablePairs:
         self.views: list[View] = []
         self.depths: list[F32] = []
         for scene in tqdm(range(scenes), "turntables", unit="scene"):
-            name = f"scene{_FIRST_SEED * (seed + 1) + scene}"
-            self._add(folder / name, _FIRST_SEED * (seed + 1) + scene)
+            number = _FIRST_SEED * (seed + 1) + scene
+            self._add(folder / f"scene{number}", number, _choose_thing(scene))
         self.usable = list(range(len(self.photos)))
 
-    def _add(self, place: Path, seed: int) -> None:
-        views = render_turntable(place, _VIEWS, seed, _SIZE, "pile")
+    def _add(self, place: Path, seed: int, thing: Thing) -> None:
+        views = render_turntable(place, _VIEWS, seed, _SIZE, thing)
         for photo in load_photos([place / "images"], max_side=0).photos:
             mask = read_mask(place / "masks", photo.name)
             assert mask is not None
@@ -117,3 +117,8 @@ class TurntablePairs:
         known &= seen
         known[known] &= self.photos[other].keeps(landed[known])
         return landed, known
+
+
+def _choose_thing(scene: int) -> Thing:
+    """Take a pile twice, then the crate: its labels are the finest texture of all."""
+    return "crate" if scene % 3 == 2 else "pile"
