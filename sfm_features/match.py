@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sfm_features.errors import OptionError, PairsError
-from sfm_features.registry import DEFAULT_RATIO, build_matcher
+from sfm_features.registry import DEFAULT_RATIO, FOR_OBJECTS, build_matcher
 from sfm_features.still import OnlyMoving
 from sfm_features.store import FeatureStore, MatchStore, refuse_collisions
 from sfm_features.types import Features, Pair, RunOptions
@@ -44,6 +44,9 @@ class MatchOptions:
     turntable: bool = False
     """The camera stands still and the object turns: leave out matches that do not move.
     Not for a camera that moves: a slow video would lose its neighbouring frames."""
+    keep_still: bool = False
+    """Keep matches that do not move with evo-object, too, which leaves them out unasked:
+    for a slow video of an object."""
     still_px: float = 0.0
     """For --turntable, how far a match may move and still count as standing still, in
     pixels of the photograph; 0 = 0.3 % of its longer side."""
@@ -53,6 +56,10 @@ class MatchOptions:
             raise OptionError(f"still_px is {self.still_px}; it must be 0 or more")
         if self.still_px and not self.turntable:
             raise OptionError("--still-px needs --turntable; add it, or leave both out")
+        if self.turntable and self.keep_still:
+            raise OptionError(
+                "--turntable leaves out what --keep-still keeps; give one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def match(
         settings = _resolve(options, feature_store)
         # Before the file is made: it would hold a misspelt name as its setting.
         matcher = build_matcher(device=run.device, **settings)
-        if options.turntable:
+        if _drops_still(options, feature_store):
             matcher = OnlyMoving(matcher, options.still_px)
         config = describe(settings, options, feature_store)
         with MatchStore.append(output, config) as store:
@@ -103,7 +110,7 @@ def match(
     )
     _log(summary)
     if isinstance(matcher, OnlyMoving):
-        matcher.tell()
+        matcher.tell(asked=options.turntable)
     return summary
 
 
@@ -122,8 +129,15 @@ def describe(
     """Return the settings that decide what matches look like, for the file."""
     made_from = {f"features.{key}": value for key, value in features.config.items()}
     # Not there at all if it is off: so files of before the option can be continued.
-    still = {"turntable": options.still_px or True} if options.turntable else {}
+    dropped = _drops_still(options, features)
+    still = {"turntable": options.still_px or True} if dropped else {}
     return {**settings, **made_from, **still}
+
+
+def _drops_still(options: MatchOptions, features: FeatureStore) -> bool:
+    """Tell whether matches that stand still are left out, asked or by the extractor."""
+    of_objects = features.config.get("extractor") in FOR_OBJECTS
+    return options.turntable or (of_objects and not options.keep_still)
 
 
 def _resolve(options: MatchOptions, features: FeatureStore) -> dict[str, Any]:

@@ -30,6 +30,9 @@ MATCHERS: Mapping[str, str] = {
 WITH_SCALES = ("evo", "evo-object", "sekd")
 """Extractors that can be told at which scales to look."""
 
+FOR_OBJECTS = ("evo-object",)
+"""Extractors of things, not of the room around them: what stands still is room."""
+
 DEFAULT_RATIO: Mapping[str, float] = {"sift": 0.8}
 """Ratio test that suits an extractor; learned descriptors do better without one."""
 

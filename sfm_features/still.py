@@ -46,10 +46,13 @@ class OnlyMoving(Matcher):
         results = self._matcher.match_many(a, others)
         return [self._drop(m, a, b) for m, b in zip(results, others, strict=True)]
 
-    def tell(self) -> None:
-        """Log how many matches stood still."""
-        share = self._still / max(self._found, 1)
-        logger.info("%.0f %% of the matches stand still, and are left out", 100 * share)
+    def tell(self, asked: bool) -> None:
+        """Log how many matches stood still, and how to keep them if nobody asked."""
+        share, how = self._still / max(self._found, 1), "; --keep-still keeps them"
+        logger.info(
+            *("%.0f %% of the matches stand still, and are left out%s", 100 * share),
+            "" if asked else how,
+        )
 
     def _drop(self, matches: Matches, a: Features, b: Features) -> Matches:
         first, second = matches.indices.T

@@ -268,11 +268,12 @@ def test_a_turn_is_reconstructed_with_masks_and_without(
     found = turntable.measure_turntable(tmp_path, ["sift"])
     bare, turning, masked = found.rows
     assert [row["masks"] for row in found.rows] == ["-", "-", "true ones"]
-    assert [row["--turntable"] for row in found.rows] == ["-", "yes", "-"]
+    still = [row["matches that stand still"] for row in found.rows]
+    assert still == ["kept", "left out", "kept"]
     assert turning["keypoints on the thing"] == bare["keypoints on the thing"]
     assert [check.what for check in found.checks] == [
-        "sift, --turntable: views missing",
-        "sift, --turntable: median rotation error, deg",
+        "sift: views missing",
+        "sift: median rotation error, deg",
     ]
     assert masked["keypoints on the thing"] == "100%"
     assert float(str(bare["keypoints on the thing"]).rstrip("%")) < 40

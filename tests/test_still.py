@@ -96,6 +96,28 @@ def test_given_matches_are_not_silently_used(tmp_path: Path) -> None:
     for options in ({"still_px": 3.0}, {"turntable": True, "still_px": float("nan")}):
         with pytest.raises(OptionError, match="still"):
             MatchOptions(**options)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="give one of them"):
+        MatchOptions(turntable=True, keep_still=True)
+
+
+def test_features_of_objects_leave_out_what_stands_still(
+    turn: Turn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    extract(turn.images, tmp_path / "f.h5", ExtractOptions(extractor="evo-object"))
+    pairs = [("0.png", "3.png")]
+
+    def count(name: str, options: MatchOptions) -> int:
+        match(tmp_path / "f.h5", pairs, tmp_path / name, options)
+        with MatchStore.open(tmp_path / name) as store:
+            return len(store.read(pairs[0]))
+
+    caplog.set_level("INFO")
+    unasked = count("m.h5", MatchOptions())
+    assert "left out; --keep-still keeps them" in caplog.text
+    assert count("m.h5", TURNTABLE) == unasked  # the same file goes on
+    assert 0 < unasked < count("kept.h5", MatchOptions(keep_still=True))
+    with pytest.raises(StaleStore, match="turntable"):
+        count("kept.h5", MatchOptions())
 
 
 def test_a_moving_camera_loses_little(town_photos: Path, tmp_path: Path) -> None:

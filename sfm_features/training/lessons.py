@@ -61,7 +61,9 @@ class Planner:
         related: list[tuple[float, RelatedViews]] = []
         views: list[ViewPair] = []
         if self.town is not None:
-            related.append((self.settings.data.town_share, self.town))
+            town = self.town.among(labels)
+            if town.usable:
+                related.append((self.settings.data.town_share, town))
         if self.turntables is not None:
             turns = self.turntables.among(labels)
             if turns.usable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,27 +39,35 @@ class TownPairs:
         ]
         depths = (np.load(folder / f"day/depth/{v.name}.npy") for v in self.views)
         self.depths = [np.asarray(depth, np.float32) for depth in depths]
+        self.usable = list(range(len(self.photos)))
 
     def extend(self, photos: PhotoSet) -> PhotoSet:
         """Return the photos with those of the town behind them."""
         assert len(photos) == self.first
         return PhotoSet([*photos.photos, *self.photos], photos.skipped)
 
+    def among(self, photos: Container[int]) -> TownPairs:
+        """Return the pairs whose photos are both among these."""
+        chosen = copy.copy(self)
+        numbers = range(len(self.photos))
+        chosen.usable = [i for i in numbers if i + self.first in photos]
+        return chosen
+
     def choose(self, rng: np.random.Generator) -> tuple[int, int, F64, F64]:
         """Choose two photos and a place that both show, as pixels (2,) of either."""
         count = len(self.views)
         centre = middle = (np.array(_SIZE) - 1) / 2
-        one = int(rng.integers(count))
+        one = self.usable[rng.integers(len(self.usable))]
+        near = [i for i in self.usable if abs(i % count - one % count) <= 3]
         for _ in range(_TRIES):
-            other = int(rng.integers(max(0, one - 3), min(count, one + 4)))
+            other = near[rng.integers(len(near))]
             centre = rng.uniform(0.2, 0.8, 2) * _SIZE
-            landed, known = self._map(one, other, centre[None])
+            landed, known = self._map(one % count, other % count, centre[None])
             if known[0]:
                 break
         else:
             other, centre, landed = one, middle, middle[None]
-        lights = rng.integers(0, 2, 2) * count + self.first
-        return one + int(lights[0]), other + int(lights[1]), centre, landed[0]
+        return one + self.first, other + self.first, centre, landed[0]
 
     def relate(self, first: int, second: int, candidates: F64) -> tuple[F64, F64]:
         """Return the pixels (N, 2) that both photos show, and where the other does."""

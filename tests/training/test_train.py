@@ -146,3 +146,6 @@ def test_town_pairs_are_exact(tmp_path: Path) -> None:
             if len(back):
                 assert np.linalg.norm(back[0] - centre) < 0.2
     assert seen > 2
+    # Photos without labels have no part in it.
+    some = town.among({11, 12})
+    assert {n for _ in range(30) for n in some.choose(rng)[:2]} == {11, 12}
