@@ -45,8 +45,8 @@ class MatchOptions:
     """The camera stands still and the object turns: leave out matches that do not move.
     Not for a camera that moves: a slow video would lose its neighbouring frames."""
     keep_still: bool = False
-    """Keep matches that do not move with evo-object, too, which leaves them out unasked:
-    for a slow video of an object."""
+    """Keep matches that do not move with evo-object, too, which leaves them out by
+    itself: for a slow video of an object."""
     still_px: float = 0.0
     """For --turntable, how far a match may move and still count as standing still, in
     pixels of the photograph; 0 = 0.3 % of its longer side."""
