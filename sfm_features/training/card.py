@@ -11,9 +11,12 @@ from typing import Any
 from sfm_features.nets.weights import Card
 from sfm_features.training.photos import PhotoSet
 from sfm_features.training.settings import Outcome, Settings
+from sfm_features.training.town import TOWN_FOLDER
+from sfm_features.training.turntables import TURNTABLE_FOLDER
 from sfm_features.training.validate import Scores
 from sfm_features.types import RunOptions
 
+_RENDERED = (TOWN_FOLDER, TURNTABLE_FOLDER)
 SCORES = tuple(field.name for field in fields(Scores))
 
 
@@ -25,8 +28,6 @@ def describe_run(
     outcome: Outcome,
 ) -> Card:
     """Describe a run; data are named by their folders, not by where those lie."""
-    tops = Counter(photo.name.split("/")[0] for photo in photos.photos)
-    folders = [f"{top} ({count})" for top, count in sorted(tops.items()) if count > 1]
     measured = [r for r in outcome.log.records if "validation" in r]
     chosen = max(measured, key=_rank) if settings.keep_best else measured[-1]
     if outcome.kept_start:
@@ -34,7 +35,7 @@ def describe_run(
     return Card(
         architecture="",
         data=f"{len(photos)} unlabelled photos, {len(held_back)} of them held back, "
-        f"{len(photos.groups())} fixed cameras: {', '.join(folders) or 'no folders'}",
+        f"{len(photos.groups())} fixed cameras: {_list_folders(photos)}",
         recipe=settings.describe()
         | {
             "steps_done": outcome.steps,
@@ -45,6 +46,19 @@ def describe_run(
         metrics={"on": "held-back photos, random warps and light, 3 px"}
         | {key: round(chosen[key], 4) for key in SCORES if key in chosen},
     )
+
+
+def _list_folders(photos: PhotoSet) -> str:
+    """Name the subfolders that photos came from, and what was rendered."""
+    rendered = Counter(photo.folder in _RENDERED for photo in photos.photos)[True]
+    tops = Counter(
+        photo.name.split("/")[0]
+        for photo in photos.photos
+        if "/" in photo.name and photo.folder not in _RENDERED
+    )
+    parts = [f"{top} ({count})" for top, count in sorted(tops.items())]
+    parts += [f"rendered ({rendered})"] if rendered else []
+    return ", ".join(parts) or "no subfolders"
 
 
 def _rank(record: Mapping[str, Any]) -> float:
