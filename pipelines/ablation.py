@@ -3,7 +3,7 @@
 $ python -m pipelines.ablation photos/bsds --output ablation-output
 $ python -m pipelines.ablation photos/bsds --write docs/training.md
 
-Half an hour on two cores. A run that was stopped goes on, a finished one is kept.
+Half an hour on two cores. A run that was interrupted goes on, a finished one is kept.
 """
 
 from __future__ import annotations

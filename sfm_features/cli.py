@@ -33,7 +33,7 @@ from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.shell import Positional, say, start_anew
 from sfm_features.store import FeatureStore
 from sfm_features.training.objects.options import ObjectOptions
-from sfm_features.training.options import AdaptOptions, TrainOptions
+from sfm_features.training.options import AdaptOptions, DepthOptions, TrainOptions
 from sfm_features.triangulate import TriangulateOptions, triangulate
 from sfm_features.types import RunOptions
 
@@ -240,11 +240,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+_WITH_LISTS = (ExtractOptions, TrainOptions, AdaptOptions, DepthOptions, ObjectOptions)
+
+
 def _refuse_repeated(arguments: Sequence[str]) -> None:
     """Raise OptionError for a list given in two parts: only the last would count."""
     several = {
         f"--{field.name.replace('_', '-')}"
-        for options in (ExtractOptions, TrainOptions, AdaptOptions, ObjectOptions)
+        for options in _WITH_LISTS
         for field in fields(options)
         if str(field.type).startswith("tuple")
     }

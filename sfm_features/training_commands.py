@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from sfm_features.shell import Positional, say
-from sfm_features.training.options import AdaptOptions, TrainOptions
+from sfm_features.training.options import AdaptOptions, DepthOptions, TrainOptions
 from sfm_features.types import RunOptions
 
 
@@ -17,6 +17,7 @@ def run_train(
     photos: Positional,
     output: Path,
     options: TrainOptions,
+    depth: DepthOptions,
     run: RunOptions,
     start: Annotated[str, tyro.conf.arg(name="from")] = "",
 ) -> None:
@@ -34,7 +35,7 @@ def run_train(
     """
     from sfm_features.training.train import train
 
-    say(train(photos, output, options, run, start=start).to_text())
+    say(train(photos, output, options, run, start=start, depth=depth).to_text())
 
 
 def run_adapt(
@@ -42,6 +43,7 @@ def run_adapt(
     output: Path,
     start: Annotated[str, tyro.conf.arg(name="from")],
     options: AdaptOptions,
+    depth: DepthOptions,
     run: RunOptions,
 ) -> None:
     """Go on from trained weights on your own photographs.
@@ -57,7 +59,7 @@ def run_adapt(
     """
     from sfm_features.training.train import adapt
 
-    say(adapt(photos, output, start, options, run).to_text())
+    say(adapt(photos, output, start, options, run, depth).to_text())
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,22 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
         main([command, "--help"])
     assert leaving.value.code == 0
     assert f"$ sfm-features {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["train", "adapt"])
+def test_depth_has_a_group_of_its_own(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    before, _, rest = capsys.readouterr().out.partition(" depth options ")
+    group, _, after = rest.partition(" run options ")
+    assert " options options " in before and "--device" in after
+    flags = re.findall(r"^[^\w-]*(--[a-z][a-z-]*)", group, re.MULTILINE)
+    assert flags == [
+        *("--depth", "--depth-kind", "--background-weight", "--distillation"),
+        *("--taps", "--teacher-steps", "--turntables", "--turntable-share"),
+    ]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,6 +78,10 @@ def test_stages_by_hand(
         (
             ["train", "a", "--output", "o", "--more-photos", "b", "--more-photos=c"],
             "--more-photos is given 2 times",
+        ),
+        (
+            ["adapt", "a", "--from", "evo", "--output", "o", "--taps", "b", "--taps=c"],
+            "--taps is given 2 times",
         ),
     ],
 )

@@ -190,6 +190,44 @@ def test_the_ablation_keeps_what_is_done_and_shows_means(
     assert [row["after round"] for row in rounds.rows] == ["(before)", 0]
 
 
+def test_a_recipe_that_finds_nothing_is_a_row_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain walls have no corners, but random points are there."""
+    for name in ("OMP_NUM_THREADS", "TQDM_DISABLE"):
+        monkeypatch.setenv(name, "")
+    photos, output = tmp_path / "photos", tmp_path / "out"
+    for i in range(5):
+        write_image(photos / f"{i}.png", np.full((120, 140, 3), 40 * i, np.uint8))
+    stopped_before = output / "evo/random/1"
+    stopped_before.mkdir(parents=True)
+    (stopped_before / "measured.json").write_text("[]")
+    (stopped_before / "stopped.txt").write_text("no keypoints were found in `round 7`")
+    scale = Scale(
+        steps=2, rounds=1, batch=1, crop_px=64, points=32, views=1, validation_photos=1
+    )
+    variants = {"corners": RECIPES["joint, softmax, corners only"], "random": {}}
+    given = ("Title", "evo", variants, [photos], output, scale, (0, 1), 1)
+    table, rounds = measure_ablation(*given)
+    corners, points = table.rows
+    nothing = "no keypoints were found in `round 0`"
+    assert corners["stopped"] == f"seed 0: {nothing}; seed 1: {nothing}"
+    assert points["stopped"] == "seed 1: no keypoints were found in `round 7`"
+    for figure in (key.replace("_", " ") for key in SHOWN):
+        assert corners[figure] is None
+        # Of the one run that ended, so without a spread.
+        assert 0 <= float(str(points[figure])) <= 1
+    assert len(rounds.rows) == 1
+    results.publish({"recipes": table}, RUN, output)
+    assert (
+        "| corners | - | - | - | - | - | - | seed 0"
+        in (output / "results.md").read_text()
+    )
+    # What stopped is not tried again, no more than what ended.
+    shutil.rmtree(photos)
+    assert measure_ablation(*given)[0] == table
+
+
 def test_strategies_are_compared_by_difficulty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +254,11 @@ def test_strategies_are_compared_by_difficulty(
     assert "±" in str(row["matching 1"])
     (row,) = pairs.rows
     assert list(row) == ["strategy", "cams MHA@3"]
+    (done / "stopped.txt").write_text("no keypoints were found in `round 1`")
+    with pytest.raises(InputError, match=r"none, seed 1: no keypoints .* --steps"):
+        measure_strategies(
+            "evo", {"none": STRATEGIES["none"]}, [photos], output, 9, (0, 1), 1, []
+        )
 
 
 def test_the_published_factor_is_swept() -> None:

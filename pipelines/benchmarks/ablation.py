@@ -2,7 +2,8 @@
 
 Every run has the same photos, steps and held-back photos; only the seed, which draws
 the first weights and all batches, and the part left out differ. Finished runs are kept
-in the output folder and not repeated.
+in the output folder and not repeated. So are those that stopped before their end, as
+their network found no keypoints to go on with: the table says so in place of figures.
 """
 
 from __future__ import annotations
@@ -97,6 +98,14 @@ class Job:
     pg2sd: Pg2sdOptions | None = None
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a run measured in turn, and why it stopped before its end, if it did."""
+
+    measured: list[dict[str, float]]
+    stopped: str = ""
+
+
 def measure_ablation(
     title: str,
     net: str,
@@ -120,41 +129,49 @@ def measure_ablation(
         for name, changed in variants.items()
     ]
     found = train_all(jobs, processes)
-    ends = {name: [found[name, seed][-1] for seed in seeds] for name in variants}
-    rows = [{"variant": name} | _summarise(ends[name]) for name in variants]
+    rows: list[Row] = []
+    for name in variants:
+        runs = {seed: found[name, seed] for seed in seeds}
+        ends = [run.measured[-1] for run in runs.values() if not run.stopped]
+        rows.append({"variant": name} | _summarise(ends) | _tell_stopped(runs))
     details = {f"{name}, seed {seed}": found[name, seed] for name, seed in found}
     note = f"{scale.steps} steps of {scale.batch} pairs of {scale.crop_px} px"
     table = Result(f"{title}: {note}, {len(seeds)} seeds", rows, details=details)
-    return table, _by_round(title, next(iter(variants)), found, seeds)
+    first = next(iter(variants))
+    return table, _by_round(title, first, [found[first, seed] for seed in seeds])
 
 
-def _by_round(
-    title: str,
-    name: str,
-    found: Mapping[tuple[str, int], list[dict[str, float]]],
-    seeds: Sequence[int],
-) -> Result:
-    measured = zip(*(found[name, seed] for seed in seeds), strict=True)
+def _by_round(title: str, name: str, runs: Sequence[Run]) -> Result:
+    """Show the rounds of the runs that ended."""
+    measured = zip(*(run.measured for run in runs if not run.stopped), strict=True)
     rows: list[Row] = []
     for i, records in enumerate(measured):
         first: dict[str, Cell] = {"after round": i - 1 if i else "(before)"}
         rows.append(first | _summarise(list(records)))
-    return Result(f"{title}: `{name}` by round", rows)
+    none = [{"after round": "(no run ended)"}]
+    return Result(f"{title}: `{name}` by round", rows or none)
 
 
 def _summarise(records: Sequence[Mapping[str, float]]) -> dict[str, Cell]:
-    """Show mean and standard deviation over the seeds."""
+    """Show mean and standard deviation over the seeds; nothing where no run ended."""
     cells: dict[str, Cell] = {}
     for key in SHOWN:
         values = [record[key] for record in records]
         spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-        cells[key.replace("_", " ")] = f"{mean(values):.3f}{spread}"
+        shown = f"{mean(values):.3f}{spread}" if values else None
+        cells[key.replace("_", " ")] = shown
     return cells
 
 
-def train_all(
-    jobs: Sequence[Job], processes: int
-) -> dict[tuple[str, int], list[dict[str, float]]]:
+def _tell_stopped(runs: Mapping[int, Run]) -> dict[str, Cell]:
+    """Say which seeds' runs stopped before their end, and why; nothing if none did."""
+    reasons = [
+        f"seed {seed}: {run.stopped}" for seed, run in runs.items() if run.stopped
+    ]
+    return {"stopped": "; ".join(reasons)} if reasons else {}
+
+
+def train_all(jobs: Sequence[Job], processes: int) -> dict[tuple[str, int], Run]:
     """Run jobs side by side, each with its share of the cores."""
     # Read by the libraries of the new processes, when they load.
     os.environ["OMP_NUM_THREADS"] = str(max(1, _count_cores() // processes))
@@ -179,17 +196,26 @@ def _count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def train_one(job: Job) -> list[dict[str, float]]:
-    """Train, or go on with a run that was stopped; return what it measured in turn."""
-    result = job.output / "measured.json"
+def train_one(job: Job) -> Run:
+    """Train, or go on with a run that was interrupted; return what it measured."""
+    result, note = job.output / "measured.json", job.output / "stopped.txt"
     if not result.exists():
+        from sfm_features.training.lessons import NoKeypoints
         from sfm_features.training.train import train
 
-        run = RunOptions(seed=job.seed)
-        train(job.folders[0], job.output, job.options, run, job.pg2sd)
+        run, ended = RunOptions(seed=job.seed), True
+        try:
+            train(job.folders[0], job.output, job.options, run, job.pg2sd)
+        except NoKeypoints:
+            ended = False
         log = (job.output / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [r for r in map(json.loads, log) if "validation" in r]
-        kept = [{key: record[key] for key in SHOWN} for record in records]
+        records = [json.loads(line) for line in log]
+        if not ended:
+            stages = [record["name"] for record in records if "stage" in record]
+            reason = f"no keypoints were found in `{stages[-1]}`"
+            note.write_text(reason, encoding="utf-8")
+        measured = [record for record in records if "validation" in record]
+        kept = [{key: record[key] for key in SHOWN} for record in measured]
         result.write_text(json.dumps(kept), encoding="utf-8")
-    measured: list[dict[str, float]] = json.loads(result.read_text(encoding="utf-8"))
-    return measured
+    stopped = note.read_text(encoding="utf-8") if note.exists() else ""
+    return Run(json.loads(result.read_text(encoding="utf-8")), stopped)

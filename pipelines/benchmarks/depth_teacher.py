@@ -23,7 +23,7 @@ from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.evo import EvoNet
 from sfm_features.scenes.turntable import render_turntable
 from sfm_features.training.networks import read_net
-from sfm_features.training.options import AdaptOptions
+from sfm_features.training.options import AdaptOptions, DepthOptions
 from sfm_features.training.photos import PhotoSet
 from sfm_features.training.train import adapt
 from sfm_features.training.turntables import TurntablePairs
@@ -51,16 +51,21 @@ class Scale:
     background_weight: float = 12.0
     unseen: int = 2
 
-    def make_options(self, own: Path, variant: Variant | None) -> AdaptOptions:
-        """Return the options of a run."""
+    def make_options(self) -> AdaptOptions:
+        """Return the options of every run."""
         return AdaptOptions(
-            steps=self.steps, teacher_steps=self.teacher_steps, batch=self.batch,
-            turntables=self.turntables, crop_px=self.crop_px, depth=own / "depth",
-            depth_kind="distance", background_weight=self.background_weight,
-            distillation=variant.weight if variant else 0.0,
-            taps=variant.taps if variant else (),
-            rounds=1, views=2, label_photos=0, learning_rate=2e-3, layer_share=0.2,
+            steps=self.steps, batch=self.batch, crop_px=self.crop_px, rounds=1,
+            views=2, label_photos=0, learning_rate=2e-3, layer_share=0.2,
             validations=1, validation_photos=2,
+        )  # fmt: skip
+
+    def make_depth(self, own: Path, variant: Variant | None) -> DepthOptions:
+        """Return what depth teaches in a run."""
+        return DepthOptions(
+            depth=own / "depth", depth_kind="distance", turntables=self.turntables,
+            background_weight=self.background_weight,
+            distillation=variant.weight if variant else 0.0,
+            taps=variant.taps if variant else (), teacher_steps=self.teacher_steps,
         )  # fmt: skip
 
 
@@ -163,8 +168,9 @@ def _train(
         return kept
     for other in sorted(folder.parent.glob("*/measured.json")):
         _share(other.parent, folder)
-    options, run = scale.make_options(own, variant), RunOptions(seed=seed)
-    summary = adapt(own / "images", folder, "evo", options, run)
+    options, depth = scale.make_options(), scale.make_depth(own, variant)
+    run = RunOptions(seed=seed)
+    summary = adapt(own / "images", folder, "evo", options, run, depth)
     figures = _measure(read_net(str(summary.weights)), unseen)
     result.write_text(json.dumps(figures), encoding="utf-8")
     return figures

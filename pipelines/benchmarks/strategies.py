@@ -19,6 +19,7 @@ from pipelines.benchmarks.ablation import Job, train_all
 from pipelines.benchmarks.accuracy import measure_accuracy
 from pipelines.benchmarks.pairs import name_headline
 from pipelines.benchmarks.results import Cell, Result, Row
+from sfm_features.errors import InputError
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.weights import load_weights
 from sfm_features.registry import build_extractor
@@ -84,7 +85,12 @@ def measure_strategies(
         for seed in seeds
         for name, pg2sd in variants.items()
     ]
-    train_all(jobs, processes)
+    for (name, seed), run in train_all(jobs, processes).items():
+        if run.stopped:
+            raise InputError(
+                f"{output}: {name}, seed {seed}: {run.stopped}; train for more --steps "
+                "into another --output"
+            )
     photos = load_photos(list(folders), options.max_side)
     by_fifth = {(job.name, job.seed): _measure_fifths(job, photos) for job in jobs}
     note = f"{steps} steps of {options.batch} pairs of {options.crop_px} px"

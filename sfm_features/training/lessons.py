@@ -29,6 +29,10 @@ from sfm_features.training.validate import ViewPair
 from sfm_features.types import F32, RunOptions
 
 
+class NoKeypoints(InputError):
+    """No photo has a keypoint, so that a stage has nothing to learn from."""
+
+
 @dataclass(frozen=True)
 class Lessons:
     """Keypoints by photo, related views and their shares, and views to measure on."""
@@ -119,7 +123,7 @@ class Planner:
             labels = merge_labels(older, labels)
         write_labels(kept / f"{number:02d}.npz", labels)
         if not labels:
-            raise InputError(
+            raise NoKeypoints(
                 f"{self.folder}: no keypoints were found in any photo; the photos are "
                 "empty, or the network has not learned anything yet"
             )

@@ -27,30 +27,22 @@ from sfm_features.training.checkpoints import (
     refuse_infinite,
     save_checkpoint,
 )
-from sfm_features.training.data import (
-    Batch,
-    PairSource,
-    stream_batches,
-)
+from sfm_features.training.data import Batch, PairSource, stream_batches
 from sfm_features.training.device import flush_denormals
 from sfm_features.training.evolve import Stage, schedule_rate
+from sfm_features.training.judge import Judge
 from sfm_features.training.lessons import Planner
 from sfm_features.training.multiview import Collections
 from sfm_features.training.objective import Objective
 from sfm_features.training.photos import PhotoSet
-from sfm_features.training.pictures import draw_round
-from sfm_features.training.runlog import RunLog, draw_curves, draw_difficulty, make_bar
+from sfm_features.training.runlog import RunLog, StepReport, make_bar
 from sfm_features.training.settings import Outcome, Settings
 from sfm_features.training.town import TownPairs
 from sfm_features.training.turntables import TurntablePairs
-from sfm_features.training.validate import Scores, ViewPair, validate
 
 logger = logging.getLogger(__name__)
 
 _WARM_UP_STEPS = 50
-_LOG_STEPS = 20
-_WORSE_IN_A_ROW = 3
-_DRAWN = 4
 
 
 class Trainer:
@@ -81,11 +73,7 @@ class Trainer:
             photos, held_back, lessons, settings, device, seed, town, collections,
             turntables,
         )  # fmt: skip
-        self.shown, self.measured = photos, list(held_back)
-        if settings.sees_depth:
-            self.shown = photos.show_depth()
-            known = {*photos.list_with_depth()}
-            self.measured = [i for i in held_back if i in known] or self.measured
+        self.judge = Judge(photos, held_back, folder, settings, device, seed)
         self.depth_teacher: DenseNet | None = None
         if depth_teacher is not None:
             self.depth_teacher = depth_teacher.to(device).eval().requires_grad_(False)
@@ -102,9 +90,6 @@ class Trainer:
         self.state = State(config=self._describe())
         self.frozen: DenseNet | None = None
         self.tutor: DenseNet | None = None
-        self.scores: list[Scores] = []
-        self.views: list[ViewPair] = []
-        self.recent: list[dict[str, float]] = []
 
     @property
     def checkpoints(self) -> Path:
@@ -124,7 +109,6 @@ class Trainer:
                 resumed = False
                 if self.state.step == 0 and self.state.stage == 0:
                     self._validate()
-                self.recent.clear()
                 goes_on = self._train(stage)
                 self.state.stage = self.state.stage + 1 if goes_on else len(stages)
         return self._finish()
@@ -178,11 +162,8 @@ class Trainer:
         start = copy.deepcopy(self.teacher)
         start.load_state_dict(self.state.stage_start)
         lessons = self.planner.prepare(stage, self.state.stage, start.eval())
-        self.views = lessons.views
-        path = self.folder / "rounds" / f"{self.state.stage:02d}-before.jpg"
-        drawn = [self.shown.photos[i] for i in self.measured[:_DRAWN]]
-        if drawn and self.settings.pictures and not path.exists():
-            draw_round(path, drawn, start, self.device, self.seed)
+        self.judge.views = lessons.views
+        self.judge.draw_stage(self.state.stage, start)
         alone = stage.detector != stage.descriptor
         # In training mode, as the network that it is compared with.
         preserved = self.settings.switches.preservation and alone
@@ -201,6 +182,7 @@ class Trainer:
     def _train(self, stage: Stage) -> bool:
         """Train until the stage is over; False when training should stop altogether."""
         self.net.train()
+        report = StepReport(self.bar, self.log, timed=not self.settings.steps)
         batches = stream_batches(self.source, self.state.step, self.settings.workers)
         try:
             while (progress := self._progress()) < stage.end:
@@ -209,7 +191,8 @@ class Trainer:
                     batch = batch.see_depth()
                 figures = self._step(batch.to(self.device), stage, progress)
                 self.state.step = step + 1
-                self._report(figures)
+                score = self.judge.score
+                report.add(self.state.step, self.state.seconds, figures, score)
                 if self.on_step:
                     self.on_step(self.state.step)
                 if self._is_due(progress) and not self._validate():
@@ -251,24 +234,6 @@ class Trainer:
     def _check(self, what: str, value: float, batch: Batch) -> None:
         refuse_infinite(what, value, self.state.step + 1, batch.names, self.checkpoints)
 
-    def _report(self, figures: dict[str, float]) -> None:
-        self.bar.update(1 if self.settings.steps else self.state.seconds - self.bar.n)
-        self.recent.append(figures)
-        if self.state.step % _LOG_STEPS:
-            return
-        # Single steps jump about: webcams by night are harder than a crop by day.
-        means = {
-            key: sum(found) / len(found)
-            for key in figures
-            if (found := [r[key] for r in self.recent if key in r])
-        }
-        self.recent.clear()
-        self.log.add(self.state.step, seconds=self.state.seconds, **means)
-        shown = {k: f"{v:.3f}" for k, v in means.items()}
-        if self.scores:
-            shown["validation"] = f"{self.scores[-1].overall:.3f}"
-        self.bar.set_postfix(shown, refresh=False)
-
     def _is_due(self, before: float) -> bool:
         """Tell whether the run has passed one of its moments of validation."""
         count = self.settings.validations
@@ -276,40 +241,10 @@ class Trainer:
 
     def _validate(self) -> bool:
         """Validate; False if it stays worse than the start, where that counts."""
-        scores = validate(
-            self.teacher,
-            self.shown,
-            self.measured,
-            self.device,
-            self.seed,
-            self.views,
-        )
-        self.scores.append(scores)
-        figures = {k: v for k, v in vars(scores).items() if v is not None}
-        if spread := self.objective.guidance.describe(self._progress()):
-            figures["difficulty"] = spread
-        seconds = self.state.seconds
-        self.log.add(self.state.step, seconds=seconds, validation=True, **figures)
-        if self.settings.pictures:
-            draw_curves(self.log, self.folder / "curves.png")
-            draw_difficulty(self.log, self.folder / "difficulty.png")
-        logger.info(
-            "step %d: matching score %.3f by day, %.3f against night",
-            self.state.step,
-            scores.matching_score,
-            scores.night_matching_score,
-        )
-        if not self.settings.keep_best:
-            return True
-        score = scores.overall
-        if self.state.first_score < 0:
-            self.state.first_score = self.state.best_score = score
-            self.state.best = copy_weights(self.teacher)
-        elif score > self.state.best_score:
-            self.state.best_score, self.state.best = score, copy_weights(self.teacher)
-        worse = score < self.state.first_score
-        self.state.worse = self.state.worse + 1 if worse else 0
-        return self.state.worse < _WORSE_IN_A_ROW
+        scores = self.judge.measure(self.teacher)
+        difficulty = self.objective.guidance.describe(self._progress())
+        self.judge.write_down(scores, difficulty, self.state, self.log)
+        return self.judge.keep_best(scores, self.teacher, self.state)
 
     def _checkpoint(self) -> None:
         self.state.net = self.net.state_dict()
@@ -320,13 +255,10 @@ class Trainer:
 
     def _finish(self) -> Outcome:
         """Choose the weights and say how it went."""
-        if not self.scores:
+        if self.judge.score is None:
             self._validate()
         self._checkpoint()
-        kept_start = False
-        if self.settings.keep_best:
-            kept_start = self.state.best_score <= self.state.first_score
-            self.teacher.load_state_dict(self.state.best)
+        kept_start = self.judge.restore_best(self.teacher, self.state)
         return Outcome(
             self.teacher, self.state.step, self.state.seconds, self.log, kept_start
         )

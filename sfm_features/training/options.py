@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -80,24 +81,6 @@ class TrainOptions:
     """Keep one part as it is while the other is updated (alternating recipe)."""
     average: float = 0.998
     """Share of the averaged weights that a step keeps; 0 = no averaging."""
-    depth: Path | None = None
-    """Folder of depth maps or masks (0 = background), called as the photos, or a
-    reconstruction of the photos: their background gets no keypoints."""
-    depth_kind: DepthKind = "auto"
-    """What larger values of depth maps mean: distance, nearness, or auto."""
-    background_weight: float = 1.0
-    """How much it counts that there are no keypoints on the background."""
-    distillation: float = 0.0
-    """How much it counts that embeddings are like those of a teacher that sees depth;
-    0 = no teacher."""
-    taps: tuple[str, ...] = ()
-    """Which embeddings, of evo: down2, down4, down8, down16, up4, up2, the default."""
-    teacher_steps: int = 0
-    """Steps of the teacher, before; 0 = half as many (or half as long) again."""
-    turntables: int = 0
-    """Things on turntables before busy rooms to render and train on; 0 = none."""
-    turntable_share: float = 0.5
-    """Share of pairs from two views of those, if there are any."""
     max_side: int = 480
     """Photos are shrunk to this longer side (px)."""
     memory_mib: int = 3000
@@ -168,6 +151,29 @@ class AdaptOptions:
     """Random affine views of a photo that its labels are averaged over."""
     label_photos: int = 200
     """Photos that a round labels afresh, others each time; 0 = all."""
+    max_side: int = 480
+    """Photos are shrunk to this longer side (px)."""
+    memory_mib: int = 3000
+    """Memory for decoded photos; the rest goes to a file in OUTPUT."""
+    validation_photos: int = 16
+    """Photos that are held back to measure on."""
+    validations: int = 10
+    """How often to measure, and to stop early if it gets worse."""
+    workers: int = 1
+    """Threads that prepare batches."""
+
+    def check(self) -> None:
+        """Raise OptionError for a value that makes no sense."""
+        _check_numbers(self)
+        for folder in self.replay:
+            if not folder.is_dir():
+                raise InputError(f"{folder}: no such folder; check --replay")
+
+
+@dataclass(frozen=True)
+class DepthOptions:
+    """What depth maps, masks and turntables teach: to stay on the thing."""
+
     depth: Path | None = None
     """Folder of depth maps or masks (0 = background), called as the photos, or a
     reconstruction of the photos: their background gets no keypoints."""
@@ -186,23 +192,13 @@ class AdaptOptions:
     """Things on turntables before busy rooms to render and train on; 0 = none."""
     turntable_share: float = 0.5
     """Share of pairs from two views of those, if there are any."""
-    max_side: int = 480
-    """Photos are shrunk to this longer side (px)."""
-    memory_mib: int = 3000
-    """Memory for decoded photos; the rest goes to a file in OUTPUT."""
-    validation_photos: int = 16
-    """Photos that are held back to measure on."""
-    validations: int = 10
-    """How often to measure, and to stop early if it gets worse."""
-    workers: int = 1
-    """Threads that prepare batches."""
 
     def check(self) -> None:
-        """Raise OptionError for a value that makes no sense."""
-        _check_numbers(self)
-        for folder in self.replay:
-            if not folder.is_dir():
-                raise InputError(f"{folder}: no such folder; check --replay")
+        """Raise OptionError or InputError for a value that makes no sense."""
+        least = ("background_weight", "distillation", "teacher_steps", "turntables")
+        _check_least(self, dict.fromkeys(least, 0))
+        if self.depth is not None and not self.depth.is_dir():
+            raise InputError(f"{self.depth}: no such folder; check --depth")
 
 
 @dataclass(frozen=True)
@@ -240,24 +236,22 @@ class TrainSummary:
 
 def _check_numbers(options: TrainOptions | AdaptOptions) -> None:
     least = {"rounds": 1, "batch": 1, "views": 1, "validations": 1, "workers": 1}
-    least |= {"steps": 0, "label_photos": 0, "turntables": 0, "teacher_steps": 0}
-    for name, lowest in least.items():
-        if getattr(options, name) < lowest:
-            flag = name.replace("_", "-")
-            raise OptionError(
-                f"--{flag} {getattr(options, name)}: must be at least {lowest}"
-            )
+    _check_least(options, least | {"steps": 0, "label_photos": 0})
     if options.crop_px < 32 or options.crop_px % 32:
         raise OptionError(f"--crop-px {options.crop_px}: must be a multiple of 32")
     if options.steps == 0 and not options.minutes > 0:
         raise OptionError(f"--minutes {options.minutes}: must be more than 0")
-    for name in ("background_weight", "distillation"):
-        if not getattr(options, name) >= 0:
-            flag = name.replace("_", "-")
-            raise OptionError(f"--{flag} {getattr(options, name)}: must be at least 0")
-    if options.depth is not None and not options.depth.is_dir():
-        raise InputError(f"{options.depth}: no such folder; check --depth")
     if not options.learning_rate > 0:
         raise OptionError(
             f"--learning-rate {options.learning_rate}: must be more than 0"
         )
+
+
+def _check_least(
+    options: TrainOptions | AdaptOptions | DepthOptions, least: Mapping[str, int]
+) -> None:
+    for name, lowest in least.items():
+        value = getattr(options, name)
+        if not value >= lowest:  # NaN is not, either
+            flag = name.replace("_", "-")
+            raise OptionError(f"--{flag} {value}: must be at least {lowest}")

@@ -13,6 +13,8 @@ from tqdm import tqdm
 from sfm_features.errors import MissingExtra
 from sfm_features.training.label_store import save_whole
 
+_LOG_STEPS = 20
+
 
 def require_matplotlib() -> None:
     """Raise MissingExtra now rather than after an hour of training."""
@@ -55,6 +57,39 @@ def make_bar(
     layout = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}"
     done = min(seconds, total)
     return tqdm(total=total, initial=done, desc=desc, bar_format=layout)
+
+
+class StepReport:
+    """Tells how the steps of a stage go: each moves the bar, their means are logged."""
+
+    def __init__(self, bar: tqdm[Any], log: RunLog, timed: bool) -> None:
+        self.bar, self.log, self.timed = bar, log, timed
+        self.recent: list[Mapping[str, float]] = []
+
+    def add(
+        self,
+        step: int,
+        seconds: float,
+        figures: Mapping[str, float],
+        score: float | None,
+    ) -> None:
+        """Take in the figures of a step; the latest score is shown beside them."""
+        self.bar.update(seconds - self.bar.n if self.timed else 1)
+        self.recent.append(figures)
+        if step % _LOG_STEPS:
+            return
+        # Single steps jump about: webcams by night are harder than a crop by day.
+        means = {
+            key: sum(found) / len(found)
+            for key in figures
+            if (found := [r[key] for r in self.recent if key in r])
+        }
+        self.recent.clear()
+        self.log.add(step, seconds=seconds, **means)
+        shown = {k: f"{v:.3f}" for k, v in means.items()}
+        if score is not None:
+            shown["validation"] = f"{score:.3f}"
+        self.bar.set_postfix(shown, refresh=False)
 
 
 def _write(path: Path, text: str) -> None:

@@ -13,47 +13,36 @@ import cv2
 from sfm_features.errors import InputError
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.weights import save_weights
-from sfm_features.training.averaging import hash_weights
 from sfm_features.training.backgrounds import add_backgrounds
 from sfm_features.training.card import SCORES, describe_run
-from sfm_features.training.data import DataOptions
 from sfm_features.training.depth_teacher import train_teacher
 from sfm_features.training.device import choose_device
-from sfm_features.training.embeddings import Distillation
-from sfm_features.training.evolve import plan_stages
-from sfm_features.training.labels import LabelKind, LabelOptions
-from sfm_features.training.layers import LayerRanges
 from sfm_features.training.loop import Trainer
 from sfm_features.training.multiview import Collections
 from sfm_features.training.networks import make_net, read_net
-from sfm_features.training.objective import LossWeights
-from sfm_features.training.options import AdaptOptions, TrainOptions, TrainSummary
+from sfm_features.training.options import (
+    AdaptOptions,
+    DepthOptions,
+    TrainOptions,
+    TrainSummary,
+)
 from sfm_features.training.pg2sd import Pg2sdOptions
-from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import (
     REPLAY_FOLDER,
     PhotoSet,
     hold_back,
     load_photos,
 )
+from sfm_features.training.plans import make_distillation, plan_adapting, plan_training
 from sfm_features.training.runlog import require_matplotlib
 from sfm_features.training.settings import Settings
 from sfm_features.training.town import TownPairs
 from sfm_features.training.turntables import TurntablePairs
-from sfm_features.training.warps import WarpRanges
 from sfm_features.types import RunOptions
 
 logger = logging.getLogger(__name__)
 
 _LEAST_PHOTOS = 4
-_MILD = WarpRanges(
-    scale=(0.75, 1.33),
-    rotation_sigma_deg=12.0,
-    any_rotation_share=0.05,
-    stretch_sigma=0.1,
-)
-"""How far photos of one place differ, taken upright: what stronger warps teach beyond
-that, such photos do not ask for."""
 _HELD_BACK_SHARE = 0.1
 
 
@@ -64,6 +53,7 @@ def train(
     run: RunOptions = RunOptions(),
     pg2sd: Pg2sdOptions | None = None,
     start: str = "",
+    depth: DepthOptions = DepthOptions(),
 ) -> TrainSummary:
     """Train a network into OUTPUT, or go on with what is there.
 
@@ -72,22 +62,23 @@ def train(
     options.strategy.
     """
     options.check()
+    depth.check()
     require_matplotlib()
     net = read_net(start) if start else make_net(options.net, run.seed)
-    _make_distillation(options).choose_taps(net)
+    make_distillation(depth).choose_taps(net)
     folders = [photos, *options.more_photos]
     collections = None
     if options.multiview is not None:
         collections = Collections(options.multiview, number=len(folders))
         folders.append(options.multiview)
-    loaded = _load(folders, output, options)
+    loaded = _load(folders, output, options, depth)
     held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
     town = None
     if options.town_views > 0:
         town = TownPairs(output / "town", options.town_views, run.seed, len(loaded))
         loaded = town.extend(loaded)
-    turntables, loaded = _render_turntables(loaded, output, options, run)
-    settings = _make_train_settings(options, net if start else None)
+    turntables, loaded = _render_turntables(loaded, output, depth, run)
+    settings = plan_training(options, depth, net if start else None)
     if pg2sd is not None:
         settings = replace(settings, pg2sd=pg2sd)
     return _run(
@@ -101,6 +92,7 @@ def adapt(
     start: str = "evo",
     options: AdaptOptions = AdaptOptions(),
     run: RunOptions = RunOptions(),
+    depth: DepthOptions = DepthOptions(),
 ) -> TrainSummary:
     """Go on from trained weights, a bundled network's or a file's, on one's own photos.
 
@@ -108,10 +100,11 @@ def adapt(
     backgrounds, as suppressing them is not to find more.
     """
     options.check()
+    depth.check()
     require_matplotlib()
     net = read_net(start)
-    _make_distillation(options).choose_taps(net)
-    loaded = _load([photos], output, options)
+    make_distillation(depth).choose_taps(net)
+    loaded = _load([photos], output, options, depth)
     held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
     if options.replay:
         others = load_photos(
@@ -128,15 +121,18 @@ def adapt(
         ]
         loaded = PhotoSet([*loaded.photos, *others], loaded.skipped)
     collections = Collections(photos, number=0) if options.multiview else None
-    turntables, loaded = _render_turntables(loaded, output, options, run)
-    settings = _make_adapt_settings(options, net)
+    turntables, loaded = _render_turntables(loaded, output, depth, run)
+    settings = plan_adapting(options, depth, net)
     return _run(
         net, loaded, held_back, output, settings, run, None, collections, turntables
     )
 
 
 def _load(
-    folders: list[Path], output: Path, options: TrainOptions | AdaptOptions
+    folders: list[Path],
+    output: Path,
+    options: TrainOptions | AdaptOptions,
+    depth: DepthOptions,
 ) -> PhotoSet:
     cache = output / "photos.bin"
     loaded = load_photos(folders, options.max_side, options.memory_mib, cache)
@@ -145,97 +141,22 @@ def _load(
             f"{folders[0]}: has {len(loaded)} photos that can be used; training needs "
             f"{_LEAST_PHOTOS}, and gets good with hundreds"
         )
-    if options.depth is not None:
+    if depth.depth is not None:
         picture = output / "backgrounds.jpg"
         loaded = add_backgrounds(
-            loaded, folders, options.depth, options.depth_kind, picture
+            loaded, folders, depth.depth, depth.depth_kind, picture
         )
     return loaded
 
 
 def _render_turntables(
-    loaded: PhotoSet,
-    output: Path,
-    options: TrainOptions | AdaptOptions,
-    run: RunOptions,
+    loaded: PhotoSet, output: Path, depth: DepthOptions, run: RunOptions
 ) -> tuple[TurntablePairs | None, PhotoSet]:
-    if options.turntables == 0:
+    if depth.turntables == 0:
         return None, loaded
     folder = output / "turntables"
-    found = TurntablePairs(folder, options.turntables, run.seed, len(loaded))
+    found = TurntablePairs(folder, depth.turntables, run.seed, len(loaded))
     return found, found.extend(loaded)
-
-
-def _make_train_settings(options: TrainOptions, start: DenseNet | None) -> Settings:
-    switches = options.switches()
-    # Trained weights choose better keypoints than corners from the first round on.
-    first: LabelKind = "product" if start else options.first_labels
-    stages = plan_stages(options.recipe, options.rounds, switches, first)
-    views = options.views if options.affine_adaption else 1
-    return Settings(
-        stages=tuple(stages),
-        start=hash_weights(start.state_dict()) if start else "",
-        steps=options.steps,
-        minutes=0.0 if options.steps else options.minutes,
-        learning_rate=options.learning_rate,
-        average=options.average,
-        data=DataOptions(
-            batch=options.batch,
-            crop_px=options.crop_px,
-            points=options.points,
-            aligned_share=options.aligned_share,
-            town_share=options.town_share,
-            turntable_share=options.turntable_share,
-            track_share=options.track_share,
-            light=LightRanges(night_share=options.night_share),
-            layers=LayerRanges(share=options.layer_share),
-        ),
-        labels=LabelOptions(views=views, density=options.density),
-        label_photos=options.label_photos,
-        switches=switches,
-        weights=LossWeights(background=options.background_weight),
-        distillation=_make_distillation(options),
-        descriptor_loss=options.descriptor_loss,
-        pg2sd=Pg2sdOptions(options.strategy),
-        validations=options.validations,
-        checkpoint_steps=options.checkpoint_steps,
-        workers=options.workers,
-    )
-
-
-def _make_adapt_settings(options: AdaptOptions, start: DenseNet) -> Settings:
-    return Settings(
-        stages=tuple(plan_stages("joint", options.rounds, first="product")),
-        start=hash_weights(start.state_dict()),
-        steps=options.steps,
-        minutes=0.0 if options.steps else options.minutes,
-        learning_rate=options.learning_rate,
-        average=0.99,
-        data=DataOptions(
-            batch=options.batch,
-            crop_px=options.crop_px,
-            warps=_MILD if options.warps == "mild" else WarpRanges(),
-            replay_share=options.replay_share,
-            turntable_share=options.turntable_share,
-            track_share=options.track_share,
-            light=LightRanges(night_share=options.night_share),
-            layers=LayerRanges(share=options.layer_share),
-        ),
-        labels=LabelOptions(views=options.views),
-        label_photos=options.label_photos,
-        weights=LossWeights(background=options.background_weight),
-        distillation=_make_distillation(options),
-        pg2sd=Pg2sdOptions(options.strategy),
-        validations=options.validations,
-        checkpoint_steps=100,
-        workers=options.workers,
-        # Who asks for fewer keypoints cannot be told by matches which weights are best.
-        keep_best=options.depth is None and options.turntables == 0,
-    )
-
-
-def _make_distillation(options: TrainOptions | AdaptOptions) -> Distillation:
-    return Distillation(options.distillation, options.taps, options.teacher_steps)
 
 
 def _run(

@@ -21,7 +21,7 @@ from sfm_features.training.backgrounds import add_backgrounds
 from sfm_features.training.crops import Surface, draw_crop
 from sfm_features.training.losses import suppress_background
 from sfm_features.training.networks import read_net
-from sfm_features.training.options import AdaptOptions
+from sfm_features.training.options import AdaptOptions, DepthOptions
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import Photo, PhotoSet, load_photos
 from sfm_features.training.targets import KEYPOINT
@@ -179,11 +179,11 @@ def test_a_background_falls_silent_and_the_object_does_not(tmp_path: Path) -> No
         masks[f"{i}.png"] = mask
     options = AdaptOptions(
         steps=120, rounds=1, batch=2, crop_px=128, views=1, validations=1,
-        validation_photos=2, learning_rate=1e-3, depth=tmp_path / "masks",
-        layer_share=0.0, night_share=0.0, background_weight=2.0,
+        validation_photos=2, learning_rate=1e-3, layer_share=0.0, night_share=0.0,
     )  # fmt: skip
     run = RunOptions(device="cpu")
-    summary = adapt(tmp_path / "photos", tmp_path / "run", "evo", options, run)
+    depth = DepthOptions(tmp_path / "masks", background_weight=2.0)
+    summary = adapt(tmp_path / "photos", tmp_path / "run", "evo", options, run, depth)
     assert (tmp_path / "run/backgrounds.jpg").exists()
     assert summary.last["on_background"] < summary.first["on_background"]
     photo = load_photos([tmp_path / "photos"]).photos[0]

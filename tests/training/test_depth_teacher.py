@@ -33,7 +33,7 @@ from sfm_features.training.labels import LabelOptions
 from sfm_features.training.loop import Trainer
 from sfm_features.training.nearness import Nearness, draw_distance
 from sfm_features.training.objective import Objective
-from sfm_features.training.options import TrainOptions
+from sfm_features.training.options import DepthOptions, TrainOptions
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import Photo, PhotoSet
 from sfm_features.training.settings import Settings
@@ -277,12 +277,15 @@ def write_deep_photos(folder: Path, masks: bool = False) -> tuple[Path, Path]:
     return folder / "photos", folder / "depth"
 
 
-def options(depths: Path, **changes: object) -> TrainOptions:
-    quick = TrainOptions(
-        steps=4, teacher_steps=4, rounds=1, batch=1, crop_px=64, points=32, views=2,
-        validations=1, validation_photos=1, checkpoint_steps=2, depth=depths,
-        depth_kind="distance", distillation=1.0, layer_share=1.0,
-    )  # fmt: skip
+QUICK = TrainOptions(
+    steps=4, rounds=1, batch=1, crop_px=64, points=32, views=2, validations=1,
+    validation_photos=1, checkpoint_steps=2, layer_share=1.0,
+)  # fmt: skip
+ON_CPU = RunOptions(device="cpu")
+
+
+def teach(depths: Path, **changes: object) -> DepthOptions:
+    quick = DepthOptions(depths, "distance", distillation=1.0, teacher_steps=4)
     return replace(quick, **changes)  # type: ignore[arg-type]
 
 
@@ -290,7 +293,7 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = {path!r}
 from pathlib import Path
-from test_depth_teacher import CPU, RunOptions, Trainer, options, train
+from test_depth_teacher import ON_CPU, QUICK, Trainer, teach, train
 step, taken = Trainer._step, []
 def step_or_die(self, *given):
     taken.append(self.settings.sees_depth)
@@ -299,14 +302,14 @@ def step_or_die(self, *given):
     return step(self, *given)
 Trainer._step = step_or_die
 photos, depths, output = map(Path, {folders!r})
-train(photos, output, options(depths), RunOptions(device="cpu"))
+train(photos, output, QUICK, ON_CPU, depth=teach(depths))
 """
 
 
 def test_a_run_that_is_killed_in_either_stage_ends_the_same(tmp_path: Path) -> None:
     photos, depths = write_deep_photos(tmp_path)
-    run = RunOptions(device="cpu")
-    whole = train(photos, tmp_path / "whole", options(depths), run)
+    depth = teach(depths)
+    whole = train(photos, tmp_path / "whole", QUICK, ON_CPU, depth=depth)
     assert sorted(path.name for path in whole.weights.parent.glob("*.safetensors")) == [
         "weights.safetensors"
     ]
@@ -319,16 +322,15 @@ def test_a_run_that_is_killed_in_either_stage_ends_the_same(tmp_path: Path) -> N
         killed = subprocess.run([sys.executable, "-c", code], capture_output=True)
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
         assert (output / "checkpoints").exists() == is_taught
-        again = train(photos, output, options(depths), run)
+        again = train(photos, output, QUICK, ON_CPU, depth=depth)
         assert again.steps == 4
         assert again.weights.read_bytes() == whole.weights.read_bytes()
 
 
 def test_masks_are_no_depth(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     photos, masks = write_deep_photos(tmp_path, masks=True)
-    summary = train(
-        photos, tmp_path / "run", options(masks, steps=1), RunOptions(device="cpu")
-    )
+    options = replace(QUICK, steps=1)
+    summary = train(photos, tmp_path / "run", options, ON_CPU, depth=teach(masks))
     assert summary.weights.exists() and not (tmp_path / "run/teacher").exists()
     assert "nothing is distilled" in caplog.text
 
@@ -337,11 +339,16 @@ def test_misspelt_taps_and_labels_of_nothing_deep_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos, depths = write_deep_photos(tmp_path)
-    run = RunOptions(device="cpu")
-    with pytest.raises(OptionError, match=r"--taps up9: .* down2, .*up2"):
-        train(photos, tmp_path / "run", options(depths, taps=("up9",)), run)
-    with pytest.raises(OptionError, match="--distillation -1"):
-        train(photos, tmp_path / "run", options(depths, distillation=-1.0), run)
+    for change, message in (
+        ({"taps": ("up9",)}, r"--taps up9: .* down2, .*up2"),
+        ({"distillation": -1.0}, "--distillation -1"),
+        ({"background_weight": float("nan")}, "--background-weight nan"),
+        ({"teacher_steps": -1}, "--teacher-steps -1"),
+        ({"depth": photos / "0.png"}, "check --depth"),
+    ):
+        depth = teach(depths, **change)
+        with pytest.raises((OptionError, InputError), match=message):
+            train(photos, tmp_path / "run", QUICK, ON_CPU, depth=depth)
     five = [*(make_photo(SIZE, i) for i in range(4)), make_deep_photo(9)]
     lone = PhotoSet(five)
     seed = next(i for i in range(99) if choose_photos(lone, 1, i, 0)[0] in (1, 2, 3))

@@ -216,16 +216,16 @@ def test_nan_stops_and_names_step_and_photos(tmp_path: Path) -> None:
 def test_worse_than_the_start_keeps_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sfm_features.training import loop
+    from sfm_features.training import judge
 
     seen = []
 
     def get_worse(*_):
         seen.append(0)
         score = 0.5 - 0.1 * len(seen)
-        return loop.Scores(score, score, score, score, score, score)
+        return judge.Scores(score, score, score, score, score, score)
 
-    monkeypatch.setattr(loop, "validate", get_worse)
+    monkeypatch.setattr(judge, "validate", get_worse)
     photos = write_photos(tmp_path / "photos")
     outcome = train(photos, tmp_path / "run", steps=60, validations=60, keep_best=True)
     assert outcome.kept_start

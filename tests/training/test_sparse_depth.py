@@ -18,7 +18,7 @@ from sfm_features.colmap import write_model
 from sfm_features.errors import InputError
 from sfm_features.geometry import look_at
 from sfm_features.training.backgrounds import add_backgrounds
-from sfm_features.training.options import AdaptOptions
+from sfm_features.training.options import AdaptOptions, DepthOptions
 from sfm_features.training.photos import PhotoSet, load_photos
 from sfm_features.training.sparse_depth import find_aim
 from sfm_features.training.train import adapt
@@ -62,11 +62,11 @@ def test_points_part_a_thing_from_its_room(
 def test_a_network_is_adapted_with_a_model_of_its_photos(place: Path) -> None:
     options = AdaptOptions(
         steps=1, rounds=1, batch=1, crop_px=64, views=1, validations=1,
-        validation_photos=2, layer_share=0.0, depth=place / "out",
+        validation_photos=2, layer_share=0.0,
     )  # fmt: skip
     (place / "photos/3.png").rename(place / "photos/new.png")
-    run = RunOptions(device="cpu")
-    summary = adapt(place / "photos", place / "run", "evo", options, run)
+    run, depth = RunOptions(device="cpu"), DepthOptions(place / "out")
+    summary = adapt(place / "photos", place / "run", "evo", options, run, depth)
     assert "on_background" in summary.last and (place / "run/backgrounds.jpg").exists()
     assert list(summary.skipped) == ["new.png"]
 
