@@ -65,6 +65,13 @@ class DenseNet(nn.Module, ABC):
         """
         return pixels
 
+    def map_descriptors(self, matrix: Tensor, mean: Tensor) -> bool:
+        """Let descriptors be (what they were - mean) @ matrix from now on.
+
+        False if the last layers are none that a map (D, D) can be folded into.
+        """
+        return False
+
     def probability(self, logits: Tensor) -> Tensor:
         """Turn logits (B, 1, H, W) into the probability of a keypoint at each pixel."""
         return self.log_probability(logits).exp()

@@ -69,6 +69,18 @@ class EvoNet(DenseNet):
         """Return the exact places (B, N, 2) of peaks at pixels (B, N, 2)."""
         return pixels + self.refiner(grey.float(), pixels)
 
+    def map_descriptors(self, matrix: Tensor, mean: Tensor) -> bool:
+        """Fold a map into the two convolutions whose sum the descriptors are."""
+        for layer, off in ((self.descriptor8, 0 * mean), (self.descriptor4, mean)):
+            assert layer.bias is not None
+            weight, bias = layer.weight.data, layer.bias.data
+            there = matrix.to(weight.device, torch.float64).T
+            mapped = there @ weight.double()[:, :, 0, 0]
+            shifted = there @ (bias.double() - off.to(bias.device))
+            layer.weight.data = mapped[:, :, None, None].to(weight)
+            layer.bias.data = shifted.to(bias)
+        return True
+
     def _prepare(self, grey: Tensor) -> Tensor:
         """Standardise and fold 2 x 2 pixels into channels: (B, 4, H / 2, W / 2)."""
         grey = grey.float()

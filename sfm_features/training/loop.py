@@ -39,10 +39,13 @@ from sfm_features.training.runlog import RunLog, StepReport, make_bar
 from sfm_features.training.settings import Outcome, Settings
 from sfm_features.training.town import TownPairs
 from sfm_features.training.turntables import TurntablePairs
+from sfm_features.training.whitening import BATCHES, whiten
 
 logger = logging.getLogger(__name__)
 
 _WARM_UP_STEPS = 50
+_UNSEEN = 1_000_000
+"""Number of a batch that no run gets to."""
 
 
 class Trainer:
@@ -88,6 +91,7 @@ class Trainer:
         self.teacher = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.optimizer = self._make_optimizer()
         self.state = State(config=self._describe())
+        self.source: PairSource | None = None
         self.frozen: DenseNet | None = None
         self.tutor: DenseNet | None = None
 
@@ -183,6 +187,7 @@ class Trainer:
         """Train until the stage is over; False when training should stop altogether."""
         self.net.train()
         report = StepReport(self.bar, self.log, timed=not self.settings.steps)
+        assert self.source is not None
         batches = stream_batches(self.source, self.state.step, self.settings.workers)
         try:
             while (progress := self._progress()) < stage.end:
@@ -253,12 +258,27 @@ class Trainer:
         self.state.optimizer = self.optimizer.state_dict()
         save_checkpoint(self.checkpoints, self.state)
 
+    def _whiten(self) -> None:
+        """Whiten the descriptors of the weights that are kept, and measure again.
+
+        Checkpoints hold them as they were: a run that is over is whitened anew.
+        """
+        if self.source is None:
+            self.state.stage = len(self.settings.stages) - 1
+            self._begin(self.settings.stages[-1], resumed=True)
+            assert self.source is not None
+        batches = (self.source.make_batch(_UNSEEN + k) for k in range(BATCHES))
+        if whiten(self.teacher, batches, self.device):
+            self._validate()
+
     def _finish(self) -> Outcome:
         """Choose the weights and say how it went."""
         if self.judge.score is None:
             self._validate()
         self._checkpoint()
         kept_start = self.judge.restore_best(self.teacher, self.state)
+        if self.settings.whiten:
+            self._whiten()
         return Outcome(
             self.teacher, self.state.step, self.state.seconds, self.log, kept_start
         )

@@ -63,6 +63,7 @@ def plan_training(
         validations=options.validations,
         checkpoint_steps=options.checkpoint_steps,
         workers=options.workers,
+        whiten=options.whiten,
     )
 
 

@@ -46,6 +46,8 @@ class Settings:
     workers: int = 1
     pictures: bool = True
     """Draw curves, and what the network sees before each stage."""
+    whiten: bool = False
+    """Whiten descriptors at the end."""
     keep_best: bool = False
     """Keep the best weights, be they the first, and stop when they get worse."""
 

@@ -35,7 +35,7 @@ def test_train_then_adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert float(torch.tensor([1e-40]) * 1.0) > 0
     text = trained.weights.with_suffix(".json").read_text()
     assert json.loads(text)["seeds"] == [0]
-    assert "1 fixed cameras: camera (2)\"" in text and str(tmp_path) not in text
+    assert '1 fixed cameras: camera (2)"' in text and str(tmp_path) not in text
     # After two steps a network finds next to nothing, so it is asked for little.
     monkeypatch.setattr(labels, "_LEAST_P", {"cell": 0.0})
     monkeypatch.setattr(labels, "_LEAST_R", 0.0)
