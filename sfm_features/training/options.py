@@ -81,9 +81,8 @@ class TrainOptions:
     """Keep one part as it is while the other is updated (alternating recipe)."""
     average: float = 0.998
     """Share of the averaged weights that a step keeps; 0 = no averaging."""
-    whiten: bool = True
-    """Whiten evo's descriptors at the end: what views of a point agree on counts most.
-    """
+    whiten: bool = False
+    """Whiten evo's descriptors at the end: more matches are right, mostly."""
     max_side: int = 480
     """Photos are shrunk to this longer side (px)."""
     memory_mib: int = 3000
