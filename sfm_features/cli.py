@@ -224,16 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 config=(tyro.conf.OmitArgPrefixes,),
             )
     except Cancelled as stopped:
-        with suppress(KeyboardInterrupt):  # once more, and nothing is left to stop
-            say(f"{stopped}; run the same command again to continue")
-        return 130
+        return _end_interrupted(str(stopped), is_program=arguments is None)
     except SfmError as error:
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        with suppress(KeyboardInterrupt):
-            say("interrupted; run the same command again to continue")
-        return 130
+        return _end_interrupted("interrupted", is_program=arguments is None)
     except BrokenPipeError:  # as of `sfm-features extract --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -258,6 +254,18 @@ def _refuse_repeated(arguments: Sequence[str]) -> None:
                 f"{flag} is given {given.count(flag)} times; give it once, with all "
                 "values behind it"
             )
+
+
+def _end_interrupted(what: str, is_program: bool) -> int:
+    """Say how to go on; a stop that is asked for once more has nothing left to stop.
+
+    A program is over then: a signal while Python shuts down would print a traceback.
+    """
+    with suppress(KeyboardInterrupt):
+        if is_program and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        say(f"{what}; run the same command again to continue")
+    return 130
 
 
 @contextmanager
