@@ -43,3 +43,11 @@ def follow(average: nn.Module, net: nn.Module, kept: float, step: int) -> None:
             value.lerp_(mine[name], 1 - share)
         else:
             value.copy_(mine[name])
+
+
+@torch.no_grad()
+def mix(net: nn.Module, other: dict[str, Tensor], share: float) -> None:
+    """Replace weights by their mean with others, whose share is given."""
+    for name, value in net.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.lerp_(other[name].to(value), share)

@@ -9,9 +9,8 @@ from importlib.metadata import version
 from typing import Any
 
 from sfm_features.nets.weights import Card
-from sfm_features.training.photos import PhotoSet
+from sfm_features.training.photos import TOWN_FOLDER, PhotoSet
 from sfm_features.training.settings import Outcome, Settings
-from sfm_features.training.town import TOWN_FOLDER
 from sfm_features.training.turntables import TURNTABLE_FOLDER
 from sfm_features.training.validate import Scores
 from sfm_features.types import RunOptions

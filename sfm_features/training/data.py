@@ -16,7 +16,7 @@ from sfm_features.geometry import warp_points
 from sfm_features.training.crops import Crop, Labels, Surface, draw_crop
 from sfm_features.training.layers import LayerRanges, sample_layer
 from sfm_features.training.photometric import LightRanges
-from sfm_features.training.photos import REPLAY_FOLDER, PhotoSet
+from sfm_features.training.photos import REPLAY_FOLDER, TOWN_FOLDER, PhotoSet
 from sfm_features.training.warps import WarpRanges, map_inside, sample_homography
 from sfm_features.types import F64, Bool
 
@@ -43,6 +43,8 @@ class DataOptions:
     """Share of pairs from two views of a place that was reconstructed, if any was."""
     turntable_share: float = 0.0
     """Share of pairs from two views of a thing on a turntable, if there is one."""
+    one_place: bool = False
+    """All photos may show the same place, but those that are replayed."""
     replay_share: float = 0.25
     """Share of pairs from the photos that are replayed, where there are any."""
     warps: WarpRanges = WarpRanges()
@@ -73,7 +75,8 @@ class Batch:
     background (2 B, S, S) where no keypoint is wanted; nearness (2 B, 1, S, S) u8 what
     a depth teacher sees instead of images, depth_known (2 B, S, S) where there is any;
     xy (2, B, N, 2) are corresponding points, used (B, N) where there are any;
-    b_from_a (B, 3, 3), nan where no homography relates the pair.
+    b_from_a (B, 3, 3), nan where no homography relates the pair; places (B,) are equal
+    where pairs may show the same.
     """
 
     images: Tensor
@@ -85,6 +88,7 @@ class Batch:
     xy: Tensor
     used: Tensor
     b_from_a: Tensor
+    places: Tensor
     names: tuple[str, ...]
 
     def to(self, device: torch.device) -> Batch:
@@ -148,7 +152,7 @@ class PairSource:
         """Make the k-th batch."""
         rng = np.random.default_rng([self.seed, 7, k])
         pairs = [self._make_pair(child) for child in rng.spawn(self.options.batch)]
-        firsts, seconds, xy, used, warps, names = zip(*pairs, strict=True)
+        firsts, seconds, xy, used, warps, shown = zip(*pairs, strict=True)
         views = [*firsts, *seconds]
         return Batch(
             torch.from_numpy(np.stack([view.image for view in views])[:, None]),
@@ -160,12 +164,30 @@ class PairSource:
             torch.from_numpy(np.stack(xy, axis=1).astype(np.float32)),
             torch.from_numpy(np.stack(used)),
             torch.from_numpy(np.stack(warps).astype(np.float32)),
-            names,
+            self._number_places(shown),
+            tuple(self._name(*photos) for photos in shown),
         )
+
+    def _number_places(self, shown: Sequence[tuple[int, int]]) -> Tensor:
+        """Give pairs (B,) of photos that may show the same place the same number."""
+        places = []
+        for first, second in shown:
+            photo = self.photos.photos[first]
+            place = photo.name if first == second else photo.name.rpartition("/")[0]
+            own = self.options.one_place and photo.folder != REPLAY_FOLDER
+            if own or photo.folder == TOWN_FOLDER:
+                place = ""
+            places.append((photo.folder, place))
+        known = {place: number for number, place in enumerate(dict.fromkeys(places))}
+        return torch.tensor([known[place] for place in places])
+
+    def _name(self, first: int, second: int) -> str:
+        a, b = (self.photos.photos[i].name for i in (first, second))
+        return a if first == second else f"{a} + {b}"
 
     def _make_pair(
         self, rng: np.random.Generator
-    ) -> tuple[Crop, Crop, F64, Bool, F64, str]:
+    ) -> tuple[Crop, Crop, F64, Bool, F64, tuple[int, int]]:
         for share, views in self.related:
             if rng.random() < share:
                 return self._make_related_pair(views, rng)
@@ -182,13 +204,9 @@ class PairSource:
         a = self._draw([Surface(first, warp_a), *(front for front, _ in layers)], rng)
         b = self._draw([Surface(second, warp_b), *(front for _, front in layers)], rng)
         xy_a, xy_b, used = self._choose_points(a, b, rng)
-        photos = self.photos.photos
-        name = photos[first].name
-        if second != first:
-            name = f"{name} + {photos[second].name}"
         if layers:
             b_from_a = np.full((3, 3), np.nan)
-        return a, b, np.stack([xy_a, xy_b]), used, b_from_a, name
+        return a, b, np.stack([xy_a, xy_b]), used, b_from_a, (first, second)
 
     def _sample_layers(
         self, b_from_a: F64, rng: np.random.Generator
@@ -248,7 +266,7 @@ class PairSource:
 
     def _make_related_pair(
         self, views: RelatedViews, rng: np.random.Generator
-    ) -> tuple[Crop, Crop, F64, Bool, F64, str]:
+    ) -> tuple[Crop, Crop, F64, Bool, F64, tuple[int, int]]:
         """Cut crops around the same place out of two views of it."""
         first, second, centre, elsewhere = views.choose(rng)
         size_px, ranges = self.options.crop_px, self.options.view_warps
@@ -268,9 +286,8 @@ class PairSource:
         used[used] &= a.knows(xy_a[used]) & b.knows(xy_b[used])
         order = rng.permutation(used.nonzero()[0])[: self.options.points]
         xy_a, xy_b, used = _pad(xy_a[order], xy_b[order], self.options.points)
-        photos = self.photos.photos
-        name = f"{photos[first].name} + {photos[second].name}"
-        return a, b, np.stack([xy_a, xy_b]), used, np.full((3, 3), np.nan), name
+        unknown = np.full((3, 3), np.nan)
+        return a, b, np.stack([xy_a, xy_b]), used, unknown, (first, second)
 
 
 def _pad(xy_a: F64, xy_b: F64, count: int) -> tuple[F64, F64, Bool]:

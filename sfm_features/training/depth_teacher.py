@@ -69,6 +69,7 @@ def plan_teacher(settings: Settings) -> Settings:
         distillation=Distillation(),
         pg2sd=Pg2sdOptions(),
         validations=2,
+        start_share=0.0,
         whiten=False,
         keep_best=False,
         sees_depth=True,

@@ -19,6 +19,7 @@ from sfm_features.training.averaging import (
     copy_weights,
     follow,
     hash_weights,
+    mix,
     to_channels_last,
 )
 from sfm_features.training.checkpoints import (
@@ -87,6 +88,7 @@ class Trainer:
             settings.pg2sd,
             settings.distillation,
         ).to(device)
+        self.first = copy_weights(self.net) if settings.start_share > 0 else {}
         # The averaged weights: what is validated, what labels photos, what is kept.
         self.teacher = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.optimizer = self._make_optimizer()
@@ -277,6 +279,9 @@ class Trainer:
             self._validate()
         self._checkpoint()
         kept_start = self.judge.restore_best(self.teacher, self.state)
+        if self.settings.start_share > 0:
+            mix(self.teacher, self.first, self.settings.start_share)
+            self._validate()
         if self.settings.whiten:
             self._whiten()
         return Outcome(

@@ -18,6 +18,8 @@ from sfm_features.training.warps import (
 )
 
 _EPSILON = 1e-6
+_SAME_PX = 3.0
+"""Points that are nearer to each other count as one and the same for matching."""
 
 
 @dataclass(frozen=True)
@@ -223,26 +225,61 @@ def _choose_negative(distance: Tensor, ease: float) -> Tensor:
 
 
 def dual_softmax(
-    a: Tensor, b: Tensor, xy: Tensor, used: Tensor, log_temperature: Tensor
+    a: Tensor,
+    b: Tensor,
+    xy: Tensor,
+    used: Tensor,
+    log_temperature: Tensor,
+    places: Tensor | None = None,
+    beside: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Samples, Tensor]:
     """Return the cross-entropy of matching both ways, and the share matched rightly.
 
     a, b (B, N, D) unit descriptors of points xy (2, B, N, 2), used (B, N). Similarities
-    are multiplied by the temperature, which is learned.
+    are multiplied by the temperature, which is learned. Candidates are the other points
+    of an image, those of images of other `places` (B,), which make it as hard as a
+    large image, and what lies `beside` (B, N, K, D) each point, in first and in second
+    images. The share counts candidates in the same image only.
     """
-    scores = a.float() @ b.float().mT * log_temperature.exp().clamp(max=100)
-    absent = ~(used[:, :, None] & used[:, None])
-    out = torch.finfo(scores.dtype).min
-    in_b = scores.masked_fill(find_near(xy[1]) | absent, out)
-    in_a = scores.masked_fill(find_near(xy[0]) | absent, out)
-    rows, columns = in_b.log_softmax(dim=2), in_a.log_softmax(dim=1)
-    log_p = (rows + columns).diagonal(dim1=1, dim2=2) / 2
-    log_p = log_p.masked_fill(~used, 0)
+    scale = log_temperature.exp().clamp(max=100)
+    scores = torch.einsum("bnd,cmd->bncm", a.float(), b.float()) * scale
+    absent = ~(used[:, :, None, None] & used)
+    if places is None:
+        places = torch.zeros(len(a), device=a.device)
+    itself = torch.eye(len(a), dtype=torch.bool, device=a.device)
+    absent = absent | ((places[:, None] == places) & ~itself)[:, None, :, None]
+    in_b = _hide(scores, absent, find_near(xy[1], _SAME_PX))
+    in_a = _hide(scores, absent, find_near(xy[0], _SAME_PX))
+    rows = in_b.flatten(2).logsumexp(dim=2)
+    columns = in_a.flatten(0, 1).logsumexp(dim=0)
+    if beside is not None:
+        near_a, near_b = (near.float() * scale for near in beside)
+        missed_b = torch.einsum("bnd,bnkd->bnk", a.float(), near_b)
+        missed_a = torch.einsum("bnd,bnkd->bnk", b.float(), near_a)
+        rows = torch.logaddexp(rows, missed_b.logsumexp(dim=2))
+        columns = torch.logaddexp(columns, missed_a.logsumexp(dim=2))
+    own = _own_images(scores).diagonal(dim1=1, dim2=2)
+    log_p = (own - (rows + columns) / 2).masked_fill(~used, 0)
     index = torch.arange(a.shape[1], device=a.device)
-    right = (in_b.argmax(dim=2) == index) & (in_a.argmax(dim=1) == index) & used
+    there, back = _own_images(in_b).argmax(dim=2), _own_images(in_a).argmax(dim=1)
+    right = (there == index) & (back == index) & used
     missed = 1 - log_p.detach().exp()
     samples = Samples(-log_p.flatten(), missed.flatten(), used.flatten().float())
     return samples, right.sum() / used.sum().clamp(min=1)
+
+
+def _hide(scores: Tensor, absent: Tensor, near: Tensor) -> Tensor:
+    """Hide in scores (B, N, B, N) what is absent, or near (B, N, N) in an image."""
+    hidden = absent.clone()
+    images = torch.arange(len(near), device=near.device)
+    hidden[images, :, images] |= near
+    return scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
+
+
+def _own_images(scores: Tensor) -> Tensor:
+    """Return the scores (B, N, N) within each image of those (B, N, B, N) of all."""
+    images = torch.arange(len(scores), device=scores.device)
+    return scores[images, :, images]
 
 
 def preserve_detector(logits: Tensor, before: Tensor) -> Tensor:

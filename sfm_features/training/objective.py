@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,13 @@ _PEAKS = 2
 """Peaks drawn around each keypoint, as patches cost next to nothing."""
 _PEAK_SIGMA_PX = 0.8
 """How far peaks are from their keypoints, about, along an axis."""
+_FOUND_SIGMA_PX = 0.6
+"""How far found keypoints are from where they should be, about, along an axis."""
+_BESIDE = 4
+"""Places beside each point that its descriptor must be told from: a match that is a few
+pixels off bends a model more than one that is nowhere near."""
+_BESIDE_PX = (3.5, 10.0)
+"""How far they are from the point."""
 
 
 @dataclass(frozen=True)
@@ -197,10 +205,20 @@ class Objective(nn.Module):
     def _match(self, dense: Dense, batch: Batch, ease: float) -> tuple[Samples, Tensor]:
         """Return the descriptors' loss at each point, and the share matched rightly."""
         size = (batch.images.shape[3], batch.images.shape[2])
-        both = dense.descriptors.float()
-        a, b = sample_descriptors(both, batch.xy.flatten(0, 1), size).chunk(2)
+        both, xy = dense.descriptors.float(), batch.xy.flatten(0, 1)
+        beside: tuple[Tensor, Tensor] | None = None
+        if self.kind == "softmax":
+            # Always the same draws, as for refinement.
+            draws = torch.Generator().manual_seed(0)
+            around = xy[:, :, None] + _draw_ring(xy.shape[1], draws).to(xy.device)
+            found = sample_descriptors(both, around.flatten(1, 2), size)
+            first, second = found.unflatten(1, around.shape[1:3]).chunk(2)
+            beside = (first, second)
+            off = torch.randn(xy.shape, generator=draws)
+            xy = xy + _FOUND_SIGMA_PX * off.to(xy.device)
+        a, b = sample_descriptors(both, xy, size).chunk(2)
         matched, right = losses.dual_softmax(
-            a, b, batch.xy, batch.used, self.log_temperature
+            a, b, batch.xy, batch.used, self.log_temperature, batch.places, beside
         )
         if self.kind == "triplet":
             matched = losses.hardest_triplet(
@@ -232,6 +250,14 @@ class Objective(nn.Module):
                 dense.descriptors, before.descriptors
             )
             terms.append(self.weights.preserve_descriptor * parts["kept"])
+
+
+def _draw_ring(count: int, draws: torch.Generator) -> Tensor:
+    """Draw steps (N, K, 2) to places beside points."""
+    least, most = _BESIDE_PX
+    radius = least + (most - least) * torch.rand(count, _BESIDE, generator=draws)
+    angle = 2 * math.pi * torch.rand(count, _BESIDE, generator=draws)
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=2)
 
 
 def _to_input(pixels: Tensor) -> Tensor:

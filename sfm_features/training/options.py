@@ -81,6 +81,9 @@ class TrainOptions:
     """Keep one part as it is while the other is updated (alternating recipe)."""
     average: float = 0.998
     """Share of the averaged weights that a step keeps; 0 = no averaging."""
+    start_share: float = 0.0
+    """Share of the weights that training went on from in the mean that is kept; half
+    keeps nearly all of what is learned, and little of what is forgotten."""
     whiten: bool = False
     """Whiten evo's descriptors at the end: more matches are right, mostly."""
     max_side: int = 480
@@ -101,6 +104,10 @@ class TrainOptions:
         _check_numbers(self)
         if self.multiview is not None and not self.multiview.is_dir():
             raise InputError(f"{self.multiview}: no such folder; check --multiview")
+        if not 0 <= self.start_share < 1:
+            raise OptionError(
+                f"--start-share {self.start_share}: must be at least 0 and below 1"
+            )
         both = self.descriptor_repeatability and self.descriptor_distinctness
         if self.descriptor_loss != "triplet" and not both:
             raise OptionError(

@@ -26,6 +26,8 @@ _FRAME_PREFIXES = ("day_", "night_")
 _LEAST_HELD_BACK = 8
 REPLAY_FOLDER = 1_000_000
 """The folder number of photos that are replayed while a network is adapted."""
+TOWN_FOLDER = 1_000_001
+"""The folder number of rendered photos."""
 MIN_SIDE_PX = 96
 """Photos with a shorter side than this are left out."""
 

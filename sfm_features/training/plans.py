@@ -63,6 +63,7 @@ def plan_training(
         validations=options.validations,
         checkpoint_steps=options.checkpoint_steps,
         workers=options.workers,
+        start_share=options.start_share,
         whiten=options.whiten,
     )
 
@@ -82,6 +83,7 @@ def plan_adapting(
             batch=options.batch,
             crop_px=options.crop_px,
             warps=_MILD if options.warps == "mild" else WarpRanges(),
+            one_place=True,
             replay_share=options.replay_share,
             turntable_share=depth.turntable_share,
             track_share=options.track_share,

@@ -46,6 +46,8 @@ class Settings:
     workers: int = 1
     pictures: bool = True
     """Draw curves, and what the network sees before each stage."""
+    start_share: float = 0.0
+    """Share of the first weights in the mean that is kept."""
     whiten: bool = False
     """Whiten descriptors at the end."""
     keep_best: bool = False

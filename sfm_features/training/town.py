@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from sfm_features.scenes import View, correspond, read_truth, render_town
-from sfm_features.training.photos import Photo, PhotoSet, load_photos
+from sfm_features.training.photos import TOWN_FOLDER, Photo, PhotoSet, load_photos
 from sfm_features.types import F64, Bool
 
 _SIZE = (512, 384)
 _TRIES = 20
-TOWN_FOLDER = 1_000_001
-"""The folder number of rendered photos."""
 
 
 class TownPairs:

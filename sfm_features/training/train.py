@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, OptionError
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.weights import save_weights
 from sfm_features.training.backgrounds import add_backgrounds
@@ -63,6 +63,8 @@ def train(
     """
     options.check()
     depth.check()
+    if options.start_share > 0 and not start:
+        raise OptionError("--start-share is of trained weights; give them with --from")
     require_matplotlib()
     net = read_net(start) if start else make_net(options.net, run.seed)
     make_distillation(depth).choose_taps(net)

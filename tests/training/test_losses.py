@@ -215,7 +215,7 @@ def test_triplet_switches() -> None:
 def test_near_points_are_no_negatives() -> None:
     xy, used = make_points()
     near = xy.clone()
-    near[:, :, 1] = near[:, :, 0] + 3
+    near[:, :, 1] = near[:, :, 0] + 2
     same = torch.eye(4)[None].clone()
     same[0, 1] = same[0, 0]
     assert hardest_triplet(same, same, near, used) < 1e-3
