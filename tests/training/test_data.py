@@ -136,6 +136,20 @@ def test_day_is_paired_with_night(tmp_path: Path) -> None:
     assert all("day_" in name and "night_" in name for name in names)
 
 
+def test_pairs_of_one_place_have_one_number(tmp_path: Path) -> None:
+    """Of a camera, of a photo that comes twice, of one's own photos if told so."""
+    photos = load_photos([write_photos(tmp_path, count=3, frames=4)])
+    labels = {i: np.full((40, 2), 50, np.float32) for i in range(len(photos))}
+    options = replace(SMALL, batch=12, aligned_share=0.5)
+    batch = PairSource(photos, labels, options).make_batch(0)
+    places = ["camera" if " + " in name else name for name in batch.names]
+    assert set(places) == {"camera", "0.png", "1.png", "2.png"}
+    numbers = set(zip(places, batch.places.tolist(), strict=True))
+    assert len(numbers) == 4 and len({number for _, number in numbers}) == 4
+    one = PairSource(photos, labels, replace(options, one_place=True)).make_batch(0)
+    assert one.names == batch.names and set(one.places.tolist()) == {0}
+
+
 def test_hostile_folders(tmp_path: Path) -> None:
     write_photos(tmp_path, count=3)
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")

@@ -233,6 +233,38 @@ def test_dual_softmax_of_equal_descriptors_is_uniform() -> None:
     assert loss.item() == pytest.approx(math.log(4), rel=1e-5)
 
 
+def test_points_of_other_places_compete() -> None:
+    xy, used = make_points()
+    xy, used = torch.cat([xy, xy], dim=1), torch.cat([used, used])
+    same, cold = torch.ones(2, 4, 1), torch.tensor(0.0)
+    alone, _ = dual_softmax(same, same, xy, used, cold)
+    there, right = dual_softmax(same, same, xy, used, cold, torch.arange(2))
+    assert alone.item() == pytest.approx(math.log(4), rel=1e-5)
+    assert there.item() == pytest.approx(math.log(8), rel=1e-5)
+    one, _ = dual_softmax(same, same, xy, used, cold, torch.zeros(2))
+    assert one == alone
+    used[1, 2:] = False
+    fewer, _ = dual_softmax(same, same, xy, used, cold, torch.arange(2))
+    assert fewer.item() == pytest.approx(math.log(6), rel=1e-5)
+    assert 0 <= right <= 1
+
+
+def test_places_beside_a_point_compete() -> None:
+    xy, used = make_points()
+    same = torch.eye(4)[None]
+    other = torch.zeros(1, 4, 3, 4)
+    far, near = (other, other), (other, same[:, :, None].expand(1, 4, 3, 4))
+    cold = torch.tensor(0.0)
+    without, _ = dual_softmax(same, same, xy, used, cold)
+    e = math.e
+    assert without.item() == pytest.approx(math.log((e + 3) / e), rel=1e-5)
+    apart, _ = dual_softmax(same, same, xy, used, cold, None, far)
+    assert apart.item() == pytest.approx(math.log((e + 6) / e), rel=1e-5)
+    confused, _ = dual_softmax(same, same, xy, used, cold, None, near)
+    expected = (math.log((4 * e + 3) / e) + math.log((e + 6) / e)) / 2
+    assert confused.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_unused_points_neither_count_nor_compete() -> None:
     xy, used = make_points()
     torch.manual_seed(0)

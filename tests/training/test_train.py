@@ -80,6 +80,7 @@ def test_training_goes_on_from_weights(tmp_path: Path) -> None:
         ({"rounds": 0}, "--rounds 0"),
         ({"steps": 0, "minutes": 0.0}, "--minutes"),
         ({"learning_rate": 0.0}, "--learning-rate"),
+        ({"start_share": 1.0}, "--start-share 1.0"),
         ({"descriptor_distinctness": False}, "--descriptor-loss triplet"),
         ({"net": "tardis"}, "--net tardis: choose one of evo, sekd"),
     ],
@@ -90,6 +91,25 @@ def test_senseless_options_are_refused(
     photos = write_photos(tmp_path / "photos")
     with pytest.raises(OptionError, match=message):
         train(photos, tmp_path / "run", TrainOptions(**change), CPU)  # type: ignore[arg-type]
+
+
+def test_the_start_is_mixed_in_at_the_end(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 6, frames=2)
+    half = replace(QUICK, start_share=0.5)
+    ends = [
+        train(photos, tmp_path / name, options, CPU, start="evo").weights
+        for name, options in (("plain", QUICK), ("mixed", half), ("mixed", half))
+    ]
+    first, plain, mixed, again = (
+        read_net(str(name)).state_dict() for name in ("evo", *ends)
+    )
+    assert any(not torch.equal(plain[key], first[key]) for key in first)
+    for key, value in mixed.items():
+        if value.dtype.is_floating_point:
+            torch.testing.assert_close(value, (plain[key] + first[key]) / 2)
+        assert torch.equal(value, again[key])
+    with pytest.raises(OptionError, match="--from"):
+        train(photos, tmp_path / "nothing", half, CPU)
 
 
 def test_too_few_photos_are_refused(tmp_path: Path) -> None:
