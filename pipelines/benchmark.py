@@ -64,6 +64,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--repeats", type=int, default=3, help="rounds of extract and match")
     add("--seed", type=int, default=0)
     add("--minutes", type=float, default=10.0, help="how long `adapt` trains")
+    add("--start", type=Path, help="weights of `evo` for `adapt` to begin with")
     add("--sequences", type=Path, help="planar scenes for `adapt`, as HPatches has")
     add(
         "--strecha", type=Path, metavar="FOLDER",
@@ -146,7 +147,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "ranking": lambda: measure_ranking(args.output, seed=args.seed),
         "steps": lambda: _measure_steps(args),
         "adapt": lambda: measure_adapting(
-            args.output, args.sequences, args.minutes, args.seed
+            args.output, args.sequences, args.minutes, args.seed, args.start
         ),
         # The last: they change how this process gives memory back.
         "networks": lambda: measure_networks(threads=2, seed=args.seed),

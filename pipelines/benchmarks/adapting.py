@@ -35,17 +35,21 @@ LEAST_KEPT = 0.98
 
 
 def measure_adapting(
-    output: Path, sequences: Path | None, minutes: float = 10.0, seed: int = 0
+    output: Path,
+    sequences: Path | None,
+    minutes: float = 10.0,
+    seed: int = 0,
+    start: Path | None = None,
 ) -> Result:
-    """Adapt the bundled network to the town by night; measure before and after."""
+    """Adapt a network, the bundled one, to the town by night; measure either."""
     town = output / "town-night"
     views = render_town(town, VIEWS, "night", seed, SIZE, depth=True)
     photos = _choose_photos(town / "images", views[::2], output / "adapt-photos")
     options = AdaptOptions(minutes=minutes)
     run = RunOptions(seed=seed)
-    summary = adapt(photos, output / "adapted", "evo", options, run)
+    summary = adapt(photos, output / "adapted", str(start or "evo"), options, run)
     found = {
-        "before": _measure(None, town, views[1::2], sequences),
+        "before": _measure(start, town, views[1::2], sequences),
         "after": _measure(summary.weights, town, views[1::2], sequences),
     }
     rows = [{"weights": name} | figures for name, figures in found.items()]
