@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -23,21 +24,33 @@ def dataset(small_town: SmallTown, tmp_path_factory: pytest.TempPathFactory) -> 
     return root
 
 
-def test_stereo_and_bags_find_the_poses(dataset: Path, tmp_path: Path) -> None:
+def test_stereo_and_bags_are_measured_once(dataset: Path, tmp_path: Path) -> None:
     given = [str(dataset), "--output", str(tmp_path), *CPU]
     assert imc.main([*given, "--bags", "--estimator", "colmap"]) == 0
     scene, average, published = read_rows(tmp_path, "imc")
     assert (scene["method"], scene["pairs"]) == ("square", 9)
     assert scene["mAA@10"] == average["mAA@10"] > 0.8
     assert published["mAA@10"] == 0.5756
-    bag = read_rows(tmp_path, "imc-bags")[0]
-    assert bag["registered"] == 1 and bag["mAA@10, 5"] == bag["mAA@10"] > 0.8
     assert not (tmp_path / "square/bag").exists()  # nothing is left of the bags
     # All is done already: another run reads the ledgers alone.
     ledgers = [tmp_path / f"square/{name}.jsonl" for name in ("bags", "measured")]
     before = [path.read_text() for path in ledgers]
     assert imc.main([*given, "--bags", "--estimator", "colmap"]) == 0
     assert before == [path.read_text() for path in ledgers]
+
+
+def test_bags_are_reconstructed(dataset: Path, tmp_path: Path) -> None:
+    """Views straight ahead, each with a focal length of its own, are nearly ambiguous:
+    a seed in five or so goes astray, whatever the features, so the median counts."""
+    found = []
+    for seed in range(3):
+        output = tmp_path / f"{seed}"
+        given = [str(dataset), "--output", str(output), "--seed", f"{seed}", *CPU]
+        assert imc.main([*given, "--bags"]) == 0
+        bag = read_rows(output, "imc-bags")[0]
+        assert bag["registered"] == 1 and bag["mAA@10, 5"] == bag["mAA@10"]
+        found.append(bag["mAA@10"])
+    assert median(found) > 0.8
 
 
 def test_calibrations_are_read_as_they_are_meant(
