@@ -41,7 +41,7 @@ def test_stereo_and_bags_are_measured_once(dataset: Path, tmp_path: Path) -> Non
 
 def test_bags_are_reconstructed(dataset: Path, tmp_path: Path) -> None:
     """Views straight ahead, each with a focal length of its own, are nearly ambiguous:
-    a seed in five or so goes astray, whatever the features, so the median counts."""
+    of five seeds one was seen to go astray, so the median of three counts."""
     found = []
     for seed in range(3):
         output = tmp_path / f"{seed}"
