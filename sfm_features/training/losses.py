@@ -20,6 +20,8 @@ from sfm_features.training.warps import (
 _EPSILON = 1e-6
 _SAME_PX = 3.0
 """Points that are nearer to each other count as one and the same for matching."""
+_STRAY_PX = 24.0
+"""Matches to points this near to the right place are more than chance."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class Samples:
     def mean(self) -> Tensor:
         """The weighted mean, zero of nothing."""
         return (self.losses * self.weights).sum() / self.weights.sum().clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """How points of a batch match: their losses, the share matched rightly, and how
+    much those stray that are not found again."""
+
+    samples: Samples
+    right: Tensor
+    stray: Tensor
 
 
 def focal_cells(
@@ -232,8 +244,8 @@ def dual_softmax(
     log_temperature: Tensor,
     places: Tensor | None = None,
     beside: tuple[Tensor, Tensor] | None = None,
-) -> tuple[Samples, Tensor]:
-    """Return the cross-entropy of matching both ways, and the share matched rightly.
+) -> Matched:
+    """Return the cross-entropy of matching both ways, and what else there is to say.
 
     a, b (B, N, D) unit descriptors of points xy (2, B, N, 2), used (B, N). Similarities
     are multiplied by the temperature, which is learned. Candidates are the other points
@@ -252,12 +264,14 @@ def dual_softmax(
     in_a = _hide(scores, absent, find_near(xy[0], _SAME_PX))
     rows = in_b.flatten(2).logsumexp(dim=2)
     columns = in_a.flatten(0, 1).logsumexp(dim=0)
+    # What lies beside each point: (B, N), nothing unless it is given.
+    beside_b = beside_a = torch.full_like(rows, torch.finfo(rows.dtype).min)
     if beside is not None:
         near_a, near_b = (near.float() * scale for near in beside)
-        missed_b = torch.einsum("bnd,bnkd->bnk", a.float(), near_b)
-        missed_a = torch.einsum("bnd,bnkd->bnk", b.float(), near_a)
-        rows = torch.logaddexp(rows, missed_b.logsumexp(dim=2))
-        columns = torch.logaddexp(columns, missed_a.logsumexp(dim=2))
+        beside_b = torch.einsum("bnd,bnkd->bnk", a.float(), near_b).logsumexp(dim=2)
+        beside_a = torch.einsum("bnd,bnkd->bnk", b.float(), near_a).logsumexp(dim=2)
+        rows = torch.logaddexp(rows, beside_b)
+        columns = torch.logaddexp(columns, beside_a)
     own = _own_images(scores).diagonal(dim1=1, dim2=2)
     log_p = (own - (rows + columns) / 2).masked_fill(~used, 0)
     index = torch.arange(a.shape[1], device=a.device)
@@ -265,7 +279,31 @@ def dual_softmax(
     right = (there == index) & (back == index) & used
     missed = 1 - log_p.detach().exp()
     samples = Samples(-log_p.flatten(), missed.flatten(), used.flatten().float())
-    return samples, right.sum() / used.sum().clamp(min=1)
+    count = used.sum().clamp(min=1)
+    there = _measure_stray(in_b, beside_b, xy[1])
+    back = _measure_stray(in_a.permute(2, 3, 0, 1), beside_a, xy[0])
+    stray = (0.5 * (there + back)).masked_fill(~used, 0).sum() / count
+    return Matched(samples, right.sum() / count, stray)
+
+
+def _measure_stray(scores: Tensor, beside: Tensor, xy: Tensor) -> Tensor:
+    """Return the surprise (B, N) that points without a partner match none around it.
+
+    scores (B, N, B, N) of all candidates, the partner at xy (B, N, 2) of its image left
+    out here; `beside` (B, N) is the log-sum of further ones that are near. Half of the
+    keypoints of a photo are not found again in another one. If they match something,
+    let it be anywhere: what is a little off looks right, and bends a model.
+    """
+    lowest = torch.finfo(scores.dtype).min
+    images = torch.arange(len(xy), device=xy.device)
+    itself = torch.eye(xy.shape[1], dtype=torch.bool, device=xy.device)
+    around = find_near(xy, _STRAY_PX)
+    own = scores[images, :, images]
+    inside = own.masked_fill(~around, lowest).logsumexp(dim=2)
+    outside = scores.clone()
+    outside[images, :, images] = own.masked_fill(around | itself, lowest)
+    near = torch.logaddexp(inside, beside)
+    return functional.softplus(near - outside.flatten(2).logsumexp(dim=2))
 
 
 def _hide(scores: Tensor, absent: Tensor, near: Tensor) -> Tensor:

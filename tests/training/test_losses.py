@@ -28,7 +28,8 @@ def hardest_triplet(*arguments: Any, **options: Any) -> torch.Tensor:
 
 
 def dual_softmax(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    samples, right = losses.dual_softmax(*arguments)
+    matched = losses.dual_softmax(*arguments)
+    samples, right = matched.samples, matched.right
     return samples.mean, right
 
 
