@@ -262,8 +262,9 @@ def dual_softmax(
     absent = absent | ((places[:, None] == places) & ~itself)[:, None, :, None]
     in_b = _hide(scores, absent, find_near(xy[1], _SAME_PX))
     in_a = _hide(scores, absent, find_near(xy[0], _SAME_PX))
-    rows = in_b.flatten(2).logsumexp(dim=2)
-    columns = in_a.flatten(0, 1).logsumexp(dim=0)
+    # Summed image by image (B, N, B) first, as one of them is told apart below.
+    sums_b, sums_a = in_b.logsumexp(dim=3), in_a.logsumexp(dim=1).permute(1, 2, 0)
+    rows, columns = sums_b.logsumexp(dim=2), sums_a.logsumexp(dim=2)
     # What lies beside each point: (B, N), nothing unless it is given.
     beside_b = beside_a = torch.full_like(rows, torch.finfo(rows.dtype).min)
     if beside is not None:
@@ -280,30 +281,31 @@ def dual_softmax(
     missed = 1 - log_p.detach().exp()
     samples = Samples(-log_p.flatten(), missed.flatten(), used.flatten().float())
     count = used.sum().clamp(min=1)
-    there = _measure_stray(in_b, beside_b, xy[1])
-    back = _measure_stray(in_a.permute(2, 3, 0, 1), beside_a, xy[0])
-    stray = (0.5 * (there + back)).masked_fill(~used, 0).sum() / count
+    astray_b = _measure_stray(sums_b, _own_images(in_b), beside_b, xy[1])
+    astray_a = _measure_stray(sums_a, _own_images(in_a).mT, beside_a, xy[0])
+    stray = (0.5 * (astray_b + astray_a)).masked_fill(~used, 0).sum() / count
     return Matched(samples, right.sum() / count, stray)
 
 
-def _measure_stray(scores: Tensor, beside: Tensor, xy: Tensor) -> Tensor:
+def _measure_stray(sums: Tensor, own: Tensor, beside: Tensor, xy: Tensor) -> Tensor:
     """Return the surprise (B, N) that points without a partner match none around it.
 
-    scores (B, N, B, N) of all candidates, the partner at xy (B, N, 2) of its image left
-    out here; `beside` (B, N) is the log-sum of further ones that are near. Half of the
-    keypoints of a photo are not found again in another one. If they match something,
-    let it be anywhere: what is a little off looks right, and bends a model.
+    sums (B, N, B) of all candidates by image, own (B, N, N) those at xy (B, N, 2) of
+    the same image, where the partner is left out here; `beside` (B, N) is the log-sum
+    of further ones that are near. Most keypoints of a photo by day are not found again
+    by night. If they match something, let it be anywhere: what is a little off looks
+    right, and bends a model.
     """
-    lowest = torch.finfo(scores.dtype).min
-    images = torch.arange(len(xy), device=xy.device)
+    lowest = torch.finfo(own.dtype).min
     itself = torch.eye(xy.shape[1], dtype=torch.bool, device=xy.device)
     around = find_near(xy, _STRAY_PX)
-    own = scores[images, :, images]
-    inside = own.masked_fill(~around, lowest).logsumexp(dim=2)
-    outside = scores.clone()
-    outside[images, :, images] = own.masked_fill(around | itself, lowest)
-    near = torch.logaddexp(inside, beside)
-    return functional.softplus(near - outside.flatten(2).logsumexp(dim=2))
+    near = own.masked_fill(~around, lowest).logsumexp(dim=2)
+    elsewhere = own.masked_fill(around | itself, lowest).logsumexp(dim=2)
+    images = torch.eye(len(xy), dtype=torch.bool, device=xy.device)[:, None]
+    far = torch.where(images, elsewhere[:, :, None], sums).logsumexp(dim=2)
+    surprise = functional.softplus(torch.logaddexp(near, beside) - far)
+    # Where there is nothing elsewhere, nothing can be said.
+    return torch.where(far > lowest / 2, surprise, 0)
 
 
 def _hide(scores: Tensor, absent: Tensor, near: Tensor) -> Tensor:
