@@ -35,6 +35,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="other weights",
     )  # fmt: skip
     add("--scales", nargs="+", type=float, default=[], help="scales of evo and sekd")
+    add(
+        "--draws", type=int, default=1,
+        help="pair and warp frames of fixed cameras anew so often",
+    )  # fmt: skip
     add("--output", type=Path, default=Path("accuracy-output"), help="folder to write")
     add("--seed", type=int, default=0, help="of the estimators")
     add("--write", type=Path, help="document whose marked sections are filled")
@@ -45,7 +49,9 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
     """Measure every extractor on every folder."""
     builds = {name: _prepare(name, args) for name in args.extractors}
     return {
-        f"accuracy-{folder.name}": measure_accuracy(folder, builds, args.seed)
+        f"accuracy-{folder.name}": measure_accuracy(
+            folder, builds, args.seed, draws=args.draws
+        )
         for folder in args.folders
     }
 

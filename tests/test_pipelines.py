@@ -26,15 +26,18 @@ from pipelines.benchmarks.ablation import (
 from pipelines.benchmarks.accuracy import measure_accuracy
 from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.matching import measure_match, measure_memory
+from pipelines.benchmarks.pairs import list_pairs
 from pipelines.benchmarks.results import Check, Provenance, Result
 from pipelines.benchmarks.rivals import _build_pg2sd, measure_rivals
 from pipelines.benchmarks.strategies import FACTORS, STRATEGIES, measure_strategies
 from pipelines.benchmarks.strecha import read_cameras
 from sfm_features.errors import InputError
 from sfm_features.extract import ExtractOptions
+from sfm_features.geometry import warp_points
 from sfm_features.nets.weights import Card, build_net, read_card, save_weights
 from sfm_features.registry import build_extractor
 from sfm_features.scenes import read_truth
+from sfm_features.types import U8, Extractor, Features
 
 RUN = Provenance("python -m x", "abc", 3, "a CPU, 2 cores", {"python": "3.11"})
 
@@ -277,14 +280,44 @@ def test_accuracy_on_planes_and_cameras(tmp_path: Path) -> None:
     for name in ("day_0", "night_0"):
         write_image(tmp_path / f"webcams/camera/{name}.png", scene)
     builds = {"sift": lambda n: build_extractor("sift", max_keypoints=n)}
-    for folder, count in (("planes", 5), ("webcams", 10)):
-        found = measure_accuracy(tmp_path / folder, builds)
+    for folder, count in (("planes", 5), ("webcams", 20)):
+        found = measure_accuracy(tmp_path / folder, builds, draws=2)
         assert found.title == f"{folder}: {count} pairs"
         (row,) = found.rows
         assert row["MHA@1"] == 1 and row["MMA@3"] > 0.7 and row["time"] == 1
+        assert row["near misses"] < 0.05 and row["MHA@3 without"] == 1
     (tmp_path / "nothing").mkdir()
     with pytest.raises(InputError, match="neither homographies"):
         measure_accuracy(tmp_path / "nothing", builds)
+
+
+def test_near_misses_are_counted_and_left_out(tmp_path: Path) -> None:
+    """A third of the matches is 5 px off, one is anywhere."""
+    for name in ("day_0", "night_0"):
+        write_image(tmp_path / f"camera/{name}.png", make_texture((360, 300)))
+    rng = np.random.default_rng(0)
+    xy = rng.uniform(10, 290, (31, 2)).astype(np.float32)
+    unit = np.eye(31, 32, dtype=np.float32)
+    first = next(iter(list_pairs(tmp_path)))
+
+    class Fixed(Extractor):
+        """Finds the same points in both, some of them off in the second."""
+
+        descriptor_dim = 32
+
+        def extract(self, image: U8) -> Features:
+            if np.array_equal(image, first.a):
+                found = xy
+            else:
+                pair = next(p for p in list_pairs(tmp_path) if (p.b == image).all())
+                found = warp_points(pair.b_from_a, xy).astype(np.float32)
+                found[:10, 0] += 5
+                found[30, 0] += 100
+            return Features(found, unit, np.ones(31, np.float32), (360, 300))
+
+    (row,) = measure_accuracy(tmp_path, {"fixed": lambda n: Fixed()}).rows
+    assert row["matches"] == 31 and row["MMA@3"] == pytest.approx(20 / 31)
+    assert row["near misses"] == pytest.approx(10 / 20) and row["MHA@3 without"] == 1
 
 
 def test_accuracy_of_poses(town_photos: Path, tmp_path: Path) -> None:

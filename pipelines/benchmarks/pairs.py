@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import cv2
@@ -52,14 +52,19 @@ class PosePair:
     b_from_a: Pose
 
 
-def list_pairs(folder: Path) -> Iterator[PlanePair] | Iterator[PosePair]:
-    """List the pairs of a folder, whatever kind it is of."""
+def list_pairs(
+    folder: Path, draws: int = 1
+) -> Iterator[PlanePair] | Iterator[PosePair]:
+    """List the pairs of a folder, whatever kind it is of.
+
+    Frames of fixed cameras are paired and warped anew with each of the `draws`.
+    """
     if (folder / "gt_dense_cameras").is_dir():
         return _pair_views(_read_strecha(folder), angles=True)
     if list(folder.glob("calibration/*.h5")):
         return _pair_views(_read_phototourism(folder), angles=False)
     if list(folder.glob("*/day_*")):
-        return _list_webcams(folder)
+        return _list_webcams(folder, draws)
     if list(folder.glob("*/H*1*2*")):
         return _list_planes(folder)
     raise InputError(
@@ -103,14 +108,15 @@ def _list_planes(folder: Path) -> Iterator[PlanePair]:
         yield PlanePair(a, b, shrink_b @ b_from_a @ np.linalg.inv(shrink_a))
 
 
-def _list_webcams(folder: Path) -> Iterator[PlanePair]:
+def _list_webcams(folder: Path, draws: int) -> Iterator[PlanePair]:
     """Pair frames by day and by night; the night is warped, as nothing moves."""
-    for camera in sorted(p for p in folder.iterdir() if p.is_dir()):
+    cameras = sorted(p for p in folder.iterdir() if p.is_dir())
+    for draw, camera in product(range(draws), cameras):
         days, nights = sorted(camera.glob("day_*")), sorted(camera.glob("night_*"))
-        rng = np.random.default_rng(7)
+        rng = np.random.default_rng(7 + 1000 * draw)
         for i in range(_PAIRS_PER_CAMERA):
-            day, _ = _read(days[i % len(days)], PLANE_SIDE_PX)
-            night, _ = _read(nights[3 * i % len(nights)], PLANE_SIDE_PX)
+            day, _ = _read(days[(i + draw) % len(days)], PLANE_SIDE_PX)
+            night, _ = _read(nights[(3 * i + draw) % len(nights)], PLANE_SIDE_PX)
             height, width = day.shape[:2]
             night = np.asarray(cv2.resize(night, (width, height)), np.uint8)
             corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * [width, height]
