@@ -17,9 +17,6 @@ from sfm_features.nets.refine import Refiner
 
 _LEAST_VARIANCE = 1e-4
 """Added to an image's variance, so that the noise of an empty wall stays small."""
-_SURROUND_SHARE = 0.25
-"""How much of what lies around a descriptor is taken off it. With half of it there are
-still fewer near misses, and fewer right matches as well."""
 
 
 class EvoNet(DenseNet):
@@ -28,9 +25,7 @@ class EvoNet(DenseNet):
     A descriptor comes from 70 px around it, and one coarse map of what lies beyond: a
     view from elsewhere changes what is far from a point more than what is near. With
     `standardise` every image gets mean 0 and standard deviation 1 first, so that
-    exposure and contrast hardly matter. With `surround` a share of the mean of the
-    descriptors around is taken off each: where a point is not found again it looks
-    less like its neighbours, and a match that is a little off bends a model most.
+    exposure and contrast hardly matter.
     """
 
     stride = 16
@@ -39,9 +34,9 @@ class EvoNet(DenseNet):
     head = "cell"
     taps = ("down2", "down4", "down8", "down16", "up4", "up2")
 
-    def __init__(self, standardise: bool = True, surround: bool = True) -> None:
+    def __init__(self, standardise: bool = True) -> None:
         super().__init__()
-        self.config = {"standardise": standardise, "surround": surround}
+        self.config = {"standardise": standardise}
         self.down2 = ConvNorm(4, 16)
         self.down4 = _make_stage(16, 48, repeats=1)
         self.down8 = _make_stage(48, 96, repeats=2)
@@ -60,9 +55,7 @@ class EvoNet(DenseNet):
         x8 = self.down8(x4)
         y8 = _double(self.up8(self.down16(x8))).add_(x8)
         y4 = self.up4(y8, x4)
-        descriptors = _double(self._describe_coarsely(y8, y4)).add_(
-            self.descriptor4(y4)
-        )
+        descriptors = _double(self.descriptor8(y8)).add_(self.descriptor4(y4))
         logits = _unfold_pixels(self.detector(self.up2(y4, x2)).float())
         return Dense(logits, descriptors, grey=grey)
 
@@ -78,9 +71,7 @@ class EvoNet(DenseNet):
 
     def map_descriptors(self, matrix: Tensor, mean: Tensor) -> bool:
         """Fold a map into the two convolutions whose sum the descriptors are."""
-        # What is taken off both by the surround is less than what they begin with.
-        whole = mean / (1 - _SURROUND_SHARE) if self.config["surround"] else mean
-        for layer, off in ((self.descriptor8, 0 * mean), (self.descriptor4, whole)):
+        for layer, off in ((self.descriptor8, 0 * mean), (self.descriptor4, mean)):
             assert layer.bias is not None
             weight, bias = layer.weight.data, layer.bias.data
             there = matrix.to(weight.device, torch.float64).T
@@ -89,16 +80,6 @@ class EvoNet(DenseNet):
             layer.weight.data = mapped[:, :, None, None].to(weight)
             layer.bias.data = shifted.to(bias)
         return True
-
-    def _describe_coarsely(self, y8: Tensor, y4: Tensor) -> Tensor:
-        """Return what the coarse map says (B, D, h, w), and less of what is around."""
-        coarse: Tensor = self.descriptor8(y8)
-        if not self.config["surround"]:
-            return coarse
-        whole = coarse + self.descriptor4(functional.avg_pool2d(y4, 2))
-        # 24 px, the rim's descriptors by what there is.
-        around = functional.avg_pool2d(whole, 3, 1, 1, count_include_pad=False)
-        return coarse - _SURROUND_SHARE * around
 
     def _prepare(self, grey: Tensor) -> Tensor:
         """Standardise and fold 2 x 2 pixels into channels: (B, 4, H / 2, W / 2)."""

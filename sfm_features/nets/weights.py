@@ -28,8 +28,6 @@ ARCHITECTURES: Mapping[str, type[DenseNet]] = {"evo": EvoNet, "sekd": SekdNet}
 BUNDLED_NETS: Mapping[str, str] = {"evo": "evo", "evo-object": "evo", "sekd": "sekd"}
 """Names of the weights that come with the package, and their architectures."""
 BUNDLED = Path(__file__).parents[1] / "weights"
-_UNNAMED: Mapping[str, Mapping[str, bool]] = {"evo": {"surround": False}}
-"""What networks were built with whose cards are older than the choice."""
 _MAX_DIFFERENCES = 3
 
 
@@ -148,13 +146,12 @@ def _build_from_card(path: Path, card: Card) -> DenseNet:
             f"version, which has {', '.join(ARCHITECTURES)}; update the package"
         )
     known = {key: type(value) for key, value in kind().config.items()}
-    config = {**_UNNAMED.get(card.architecture, {}), **card.config}
-    if {key: type(value) for key, value in config.items()} != known:
+    if {key: type(value) for key, value in card.config.items()} != known:
         raise WeightsError(
             f"{path}: its card's config {dict(card.config)} is not one of "
             f"{card.architecture}; fetch both files again, or update the package"
         )
-    return build_net(card.architecture, config)
+    return build_net(card.architecture, card.config)
 
 
 def _read_tensors(path: Path, card: Card) -> dict[str, Tensor]:

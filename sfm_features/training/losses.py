@@ -20,8 +20,6 @@ from sfm_features.training.warps import (
 _EPSILON = 1e-6
 _SAME_PX = 3.0
 """Points that are nearer to each other count as one and the same for matching."""
-_STRAY_PX = 24.0
-"""Matches to points this near to the right place are more than chance."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +38,6 @@ class Samples:
     def mean(self) -> Tensor:
         """The weighted mean, zero of nothing."""
         return (self.losses * self.weights).sum() / self.weights.sum().clamp(min=1)
-
-
-@dataclass(frozen=True)
-class Matched:
-    """How points of a batch match: their losses, the share matched rightly, and how
-    much those stray that are not found again."""
-
-    samples: Samples
-    right: Tensor
-    stray: Tensor
 
 
 def focal_cells(
@@ -244,8 +232,8 @@ def dual_softmax(
     log_temperature: Tensor,
     places: Tensor | None = None,
     beside: tuple[Tensor, Tensor] | None = None,
-) -> Matched:
-    """Return the cross-entropy of matching both ways, and what else there is to say.
+) -> tuple[Samples, Tensor]:
+    """Return the cross-entropy of matching both ways, and the share matched rightly.
 
     a, b (B, N, D) unit descriptors of points xy (2, B, N, 2), used (B, N). Similarities
     are multiplied by the temperature, which is learned. Candidates are the other points
@@ -262,17 +250,14 @@ def dual_softmax(
     absent = absent | ((places[:, None] == places) & ~itself)[:, None, :, None]
     in_b = _hide(scores, absent, find_near(xy[1], _SAME_PX))
     in_a = _hide(scores, absent, find_near(xy[0], _SAME_PX))
-    # Summed image by image (B, N, B) first, as one of them is told apart below.
-    sums_b, sums_a = in_b.logsumexp(dim=3), in_a.logsumexp(dim=1).permute(1, 2, 0)
-    rows, columns = sums_b.logsumexp(dim=2), sums_a.logsumexp(dim=2)
-    # What lies beside each point: (B, N), nothing unless it is given.
-    beside_b = beside_a = torch.full_like(rows, torch.finfo(rows.dtype).min)
+    rows = in_b.flatten(2).logsumexp(dim=2)
+    columns = in_a.flatten(0, 1).logsumexp(dim=0)
     if beside is not None:
         near_a, near_b = (near.float() * scale for near in beside)
-        beside_b = torch.einsum("bnd,bnkd->bnk", a.float(), near_b).logsumexp(dim=2)
-        beside_a = torch.einsum("bnd,bnkd->bnk", b.float(), near_a).logsumexp(dim=2)
-        rows = torch.logaddexp(rows, beside_b)
-        columns = torch.logaddexp(columns, beside_a)
+        missed_b = torch.einsum("bnd,bnkd->bnk", a.float(), near_b)
+        missed_a = torch.einsum("bnd,bnkd->bnk", b.float(), near_a)
+        rows = torch.logaddexp(rows, missed_b.logsumexp(dim=2))
+        columns = torch.logaddexp(columns, missed_a.logsumexp(dim=2))
     own = _own_images(scores).diagonal(dim1=1, dim2=2)
     log_p = (own - (rows + columns) / 2).masked_fill(~used, 0)
     index = torch.arange(a.shape[1], device=a.device)
@@ -280,32 +265,7 @@ def dual_softmax(
     right = (there == index) & (back == index) & used
     missed = 1 - log_p.detach().exp()
     samples = Samples(-log_p.flatten(), missed.flatten(), used.flatten().float())
-    count = used.sum().clamp(min=1)
-    astray_b = _measure_stray(sums_b, _own_images(in_b), beside_b, xy[1])
-    astray_a = _measure_stray(sums_a, _own_images(in_a).mT, beside_a, xy[0])
-    stray = (0.5 * (astray_b + astray_a)).masked_fill(~used, 0).sum() / count
-    return Matched(samples, right.sum() / count, stray)
-
-
-def _measure_stray(sums: Tensor, own: Tensor, beside: Tensor, xy: Tensor) -> Tensor:
-    """Return the surprise (B, N) that points without a partner match none around it.
-
-    sums (B, N, B) of all candidates by image, own (B, N, N) those at xy (B, N, 2) of
-    the same image, where the partner is left out here; `beside` (B, N) is the log-sum
-    of further ones that are near. Most keypoints of a photo by day are not found again
-    by night. If they match something, let it be anywhere: what is a little off looks
-    right, and bends a model.
-    """
-    lowest = torch.finfo(own.dtype).min
-    itself = torch.eye(xy.shape[1], dtype=torch.bool, device=xy.device)
-    around = find_near(xy, _STRAY_PX)
-    near = own.masked_fill(~around, lowest).logsumexp(dim=2)
-    elsewhere = own.masked_fill(around | itself, lowest).logsumexp(dim=2)
-    images = torch.eye(len(xy), dtype=torch.bool, device=xy.device)[:, None]
-    far = torch.where(images, elsewhere[:, :, None], sums).logsumexp(dim=2)
-    surprise = functional.softplus(torch.logaddexp(near, beside) - far)
-    # Where there is nothing elsewhere, nothing can be said.
-    return torch.where(far > lowest / 2, surprise, 0)
+    return samples, right.sum() / used.sum().clamp(min=1)
 
 
 def _hide(scores: Tensor, absent: Tensor, near: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from sfm_features.training.device import autocast
 from sfm_features.training.embeddings import Distillation, distil_positions, watch
 from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
 from sfm_features.training.guidance import Guidance
-from sfm_features.training.losses import Matched, Samples
+from sfm_features.training.losses import Samples
 from sfm_features.training.pg2sd import Pg2sdOptions
 from sfm_features.training.targets import KEYPOINT
 
@@ -30,7 +30,7 @@ _FOUND_SIGMA_PX = 0.6
 _BESIDE = 4
 """Places beside each point that its descriptor must be told from: a match that is a few
 pixels off bends a model more than one that is nowhere near."""
-_BESIDE_PX = (3.5, 20.0)
+_BESIDE_PX = (3.5, 10.0)
 """How far they are from the point."""
 
 
@@ -42,8 +42,6 @@ class LossWeights:
     """Keypoints of the labels."""
     descriptor: float = 0.5
     """Descriptors of corresponding points."""
-    stray: float = 1.0
-    """No likeness to what is beside a point, where the point itself is not found."""
     repeatability: float = 0.5
     """Equal detector maps of both images."""
     refinement: float = 1.0
@@ -177,13 +175,9 @@ class Objective(nn.Module):
         self, dense: Dense, batch: Batch, ease: float, progress: float,
         parts: dict[str, Tensor], terms: list[Tensor],
     ) -> Samples:  # fmt: skip
-        matched = self._match(dense, batch, ease)
-        found, parts["accuracy"] = matched.samples, matched.right.detach()
+        found, parts["accuracy"] = self._match(dense, batch, ease)
         parts["descriptor"] = found.mean
         terms.append(self.weights.descriptor * parts["descriptor"])
-        if self.kind == "softmax" and self.weights.stray > 0:
-            parts["stray"] = matched.stray
-            terms.append(self.weights.stray * parts["stray"])
         added = self.guidance.constrain("descriptor", found, progress)
         self._add_constraint(added, self.weights.descriptor, parts, terms)
         return found
@@ -205,11 +199,11 @@ class Objective(nn.Module):
         with torch.no_grad():
             with autocast(images.device):
                 dense = teacher(images)
-            matched = self._match(dense, batch, ease)
-            return self.guidance.read(teacher, dense, batch, matched.samples)
+            matched, _ = self._match(dense, batch, ease)
+            return self.guidance.read(teacher, dense, batch, matched)
 
-    def _match(self, dense: Dense, batch: Batch, ease: float) -> Matched:
-        """Match the descriptors of a batch's points."""
+    def _match(self, dense: Dense, batch: Batch, ease: float) -> tuple[Samples, Tensor]:
+        """Return the descriptors' loss at each point, and the share matched rightly."""
         size = (batch.images.shape[3], batch.images.shape[2])
         both, xy = dense.descriptors.float(), batch.xy.flatten(0, 1)
         beside: tuple[Tensor, Tensor] | None = None
@@ -223,17 +217,16 @@ class Objective(nn.Module):
             off = torch.randn(xy.shape, generator=draws)
             xy = xy + _FOUND_SIGMA_PX * off.to(xy.device)
         a, b = sample_descriptors(both, xy, size).chunk(2)
-        matched = losses.dual_softmax(
+        matched, right = losses.dual_softmax(
             a, b, batch.xy, batch.used, self.log_temperature, batch.places, beside
         )
         if self.kind == "triplet":
-            triplets = losses.hardest_triplet(
+            matched = losses.hardest_triplet(
                 a, b, batch.xy, batch.used, ease=ease,
                 repeatability=self.switches.descriptor_repeatability,
                 distinctness=self.switches.descriptor_distinctness,
             )  # fmt: skip
-            matched = replace(matched, samples=triplets)
-        return matched
+        return matched, right.detach()
 
     @staticmethod
     def _add_constraint(

@@ -71,22 +71,11 @@ def test_what_was_saved_is_loaded(path: Path) -> None:
     torch.manual_seed(0)
     expected = EvoNet(standardise=False).eval()
     net, card = load_weights(path, "evo")
-    assert not net.training
-    assert net.config == {"standardise": False, "surround": True}
+    assert not net.training and net.config == {"standardise": False}
     grey = torch.rand(1, 1, 32, 32)
     assert (net(grey).logits == expected(grey).logits).all()
     assert card.seeds == [1] and card.metrics == {"a": 0.5} and len(card.sha256) == 64
     assert {p.name for p in path.parent.iterdir()} == {path.name, "some.v2.json"}
-
-
-def test_older_cards_are_of_networks_without_a_surround(path: Path) -> None:
-    _change_card(path, config={"standardise": False})
-    net, _ = load_weights(path, "evo")
-    assert net.config == {"standardise": False, "surround": False}
-    grey = torch.rand(1, 1, 32, 32)
-    torch.manual_seed(0)
-    expected = EvoNet(standardise=False, surround=False).eval()
-    assert torch.equal(net(grey).descriptors, expected(grey).descriptors)
 
 
 def test_the_card_tells_the_network_not_the_caller(tmp_path: Path) -> None:

@@ -28,8 +28,7 @@ def hardest_triplet(*arguments: Any, **options: Any) -> torch.Tensor:
 
 
 def dual_softmax(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    matched = losses.dual_softmax(*arguments)
-    samples, right = matched.samples, matched.right
+    samples, right = losses.dual_softmax(*arguments)
     return samples.mean, right
 
 
@@ -266,37 +265,6 @@ def test_places_beside_a_point_compete() -> None:
     confused, _ = dual_softmax(same, same, xy, used, cold, None, near)
     expected = (math.log((4 * e + 3) / e) + math.log((e + 6) / e)) / 2
     assert confused.item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_points_that_are_not_found_again_may_match_anything_but_what_is_beside() -> (
-    None
-):
-    # Two points 10 px apart, and two that are far from them and from each other.
-    xy = torch.tensor([[0.0, 0], [10, 0], [0, 100], [100, 100]]).expand(2, 1, 4, 2)
-    used, cold = torch.ones(1, 4, dtype=torch.bool), torch.tensor(0.0)
-    same = torch.ones(1, 4, 1)
-    # Of the first two, one of three candidates is near; of the others, none is.
-    found = losses.dual_softmax(same, same, xy, used, cold)
-    assert found.stray.item() == pytest.approx(2 * math.log(3 / 2) / 4, rel=1e-5)
-    # A place beside each counts as one more that is near.
-    beside = (torch.ones(1, 4, 1, 1), torch.ones(1, 4, 1, 1))
-    found = losses.dual_softmax(same, same, xy, used, cold, None, beside)
-    expected = (2 * math.log(2) + 2 * math.log(4 / 3)) / 4
-    assert found.stray.item() == pytest.approx(expected, rel=1e-5)
-    # How like a point is to itself does not matter: it is taken for lost.
-    apart = torch.eye(4)[None].requires_grad_()
-    found = losses.dual_softmax(apart, torch.eye(4)[None], xy, used, cold)
-    assert found.stray.item() == pytest.approx(2 * math.log(3 / 2) / 4, rel=1e-5)
-    found.stray.backward()
-    assert apart.grad is not None and apart.grad[0, 0, 0] == 0
-    assert apart.grad[0, 0, 1] > 0 > apart.grad[0, 0, 2]
-    # With nothing elsewhere nothing can be said, and no number is out of bounds.
-    used[:, 1:] = False
-    lonely = torch.ones(1, 4, 1, requires_grad=True)
-    found = losses.dual_softmax(lonely, same, xy, used, cold, None, beside)
-    found.stray.backward()
-    assert found.stray == 0
-    assert lonely.grad is not None and not lonely.grad.any()
 
 
 def test_unused_points_neither_count_nor_compete() -> None:
