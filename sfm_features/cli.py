@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 args=arguments,
                 config=(tyro.conf.OmitArgPrefixes,),
             )
+        _ignore_stops(is_program=arguments is None)
     except Cancelled as stopped:
         return _end_interrupted(str(stopped), is_program=arguments is None)
     except SfmError as error:
@@ -257,25 +260,43 @@ def _refuse_repeated(arguments: Sequence[str]) -> None:
 
 
 def _end_interrupted(what: str, is_program: bool) -> int:
-    """Say how to go on; a stop that is asked for once more has nothing left to stop.
-
-    A program is over then: a signal while Python shuts down would print a traceback.
-    """
+    """Say how to go on; a stop that is asked for once more has nothing left to stop."""
     with suppress(KeyboardInterrupt):
-        if is_program and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _ignore_stops(is_program)
         say(f"{what}; run the same command again to continue")
     return 130
 
 
+def _ignore_stops(is_program: bool) -> None:
+    """A program is over: a signal while Python shuts down would print a traceback."""
+    if is_program and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def _interrupt_when_terminated() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does: close the files and say so."""
+    """Let SIGTERM do what Ctrl-C does: close the files and say so.
+
+    And let no stop be lost: Python prints and forgets one that comes while it deletes
+    an object, such as a progress bar.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_ask_again, hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
+
+
+def _ask_again(hook: Callable[[Any], object], unraisable: Any) -> None:
+    """Ask for a stop once more that was ignored; leave other errors to a hook."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        # A little later, and from another thread: what is raised here is ignored, too.
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        hook(unraisable)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from sfm_features import __version__
+from sfm_features import __version__, cli
 from sfm_features.cli import COMMANDS, main
 from sfm_features.pairs import read_pairs
 from sfm_features.store import FeatureStore, MatchStore
@@ -92,3 +95,34 @@ def test_mistakes(
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_stop_while_an_object_is_deleted_is_not_lost(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Python prints and forgets what is raised in `__del__`."""
+
+    class Bar:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    before = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), cli._interrupt_when_terminated():
+        Bar()
+        for _ in range(100):
+            time.sleep(0.05)
+    assert sys.unraisablehook is before
+    assert "ignored" not in capfd.readouterr().err
+
+    class Faulty:
+        def __del__(self) -> None:
+            raise ValueError("a fault of another kind")
+
+    seen = []
+    sys.unraisablehook = seen.append
+    try:
+        with cli._interrupt_when_terminated():
+            Faulty()
+    finally:
+        sys.unraisablehook = before
+    assert len(seen) == 1
