@@ -96,7 +96,9 @@ def draw_crop(
         _paste(
             image, known, owner, k, surface, photos.photos[surface.photo], rng, light
         )
-    image, visible = relight(image, rng, light)
+    # What is of the night already is not darkened any more.
+    night = False if photo.by_night else None
+    image, visible = relight(image, rng, light, night)
     found = []
     for k, surface in enumerate(surfaces):
         keypoints = labels[surface.photo]

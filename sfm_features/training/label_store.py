@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from sfm_features.nets.dense import DenseNet
 from sfm_features.training.labels import LabelKind, LabelOptions, label_photo
-from sfm_features.training.photos import REPLAY_FOLDER, PhotoSet
+from sfm_features.training.photos import REPLAY_FOLDER, Photo, PhotoSet
 from sfm_features.types import F32
 
 logger = logging.getLogger(__name__)
@@ -25,20 +26,32 @@ _LEAST_SHARE = 0.25
 
 
 def choose_photos(photos: PhotoSet, count: int, seed: int, stage: int) -> list[int]:
-    """Choose which photos a stage labels: `count` loose ones (0 = all), and all fixed.
+    """Choose which photos a stage labels: `count` single ones (0 = all), and one of
+    each view of which there are several.
 
     Each stage takes others, so that in the end all of them were labelled afresh; and
     one's own before those that are replayed.
     """
-    loose = [i for i, photo in enumerate(photos.photos) if not photo.group]
+    views = list(photos.views().values())
+    several = {i for members in views for i in members}
+    loose = [i for i in range(len(photos)) if i not in several]
     if 0 < count < len(loose):
         order = np.random.default_rng([seed, 303]).permutation(loose)
         turned = np.roll(order, -stage * count).tolist()
         replayed = [photos.photos[i].folder == REPLAY_FOLDER for i in turned]
         first = sorted(range(len(turned)), key=replayed.__getitem__)[:count]
         loose = sorted(turned[k] for k in first)
-    # One frame stands for all of its camera.
-    return loose + [members[0] for members in photos.groups().values()]
+    return loose + [members[0] for members in views]
+
+
+def choose_frames(
+    view: Sequence[Photo], most: int, rng: np.random.Generator
+) -> list[Photo]:
+    """Choose some of a view's pictures, by day and by night in turn while both last."""
+    drawn = [view[i] for i in rng.permutation(len(view))]
+    sides = [[photo for photo in drawn if photo.by_night is n] for n in (False, True)]
+    turns = [photo for pair in zip_longest(*sides) for photo in pair if photo]
+    return turns[:most]
 
 
 def compute_labels(
@@ -56,14 +69,13 @@ def compute_labels(
 
     The labels of a photo depend on nothing but the network, the seed and the photo.
     """
-    members = {group[0]: group for group in photos.groups().values()}
+    members = {view[0]: view for view in photos.views().values()}
     folder.mkdir(parents=True, exist_ok=True)
 
     def work(index: int) -> F32:
         rng = np.random.default_rng([*seed, index])
-        group = members.get(index, [index])
-        order = rng.permutation(len(group))[: max(options.views, 1)]
-        frames = [photos.photos[group[i]] for i in order]
+        view = [photos.photos[i] for i in members.get(index, [index])]
+        frames = choose_frames(view, options.frames, rng)
         return label_photo(frames, kind, options, rng, net, device).xy
 
     labels: dict[int, F32] = {}

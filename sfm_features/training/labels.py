@@ -58,7 +58,10 @@ class LabelOptions:
     views: int = 6
     """Random affine views of a photo that are averaged, itself included; 1 = off."""
     reliability_views: int = 2
-    """Views that the reliability is averaged over."""
+    """Views that the reliability is averaged over, of a photo that is by itself."""
+    frames: int = 24
+    """Pictures of one view that are averaged, at most: the more of them, the surer
+    what is found is there by day and by night."""
     density: float = 4.0
     """Keypoints wanted per 1,000 px."""
     nms_radius_px: int = 4
@@ -259,7 +262,9 @@ def label_photo(
     if kind == "random":
         low, high = RIM_PX, np.array([width, height]) - 1 - RIM_PX
         return PhotoLabels(rng.uniform(low, high, (most, 2)).astype(np.float32))
-    views = make_views(frames, options.views, rng)
+    # Each picture of a view is looked at, be it only as it is.
+    count = max(options.views, len(frames))
+    views = make_views(frames, count, rng)
     if kind == "corners":
         p = measure_corners(views)
         xy, _ = find_peaks(_blank(p, frames[0]), options.nms_radius_px, 0.15, most)
@@ -267,12 +272,10 @@ def label_photo(
     assert net is not None, f"{kind} needs a network"
     if kind == "reliability":
         # Without affine adaption one view is still needed to compare with.
-        if options.views == 1:
+        if count == 1:
             views = make_views(frames, 2, rng)
         p, dense = measure_detector(net, views, device)
-        r = map_reliability(
-            dense, views, net.descriptor_stride, max(options.views - 1, 1)
-        )
+        r = map_reliability(dense, views, net.descriptor_stride, max(count - 1, 1))
         shown = _blank(r, frames[0])
         xy, _ = find_peaks(shown, options.nms_radius_px, _LEAST_R, most)
         return PhotoLabels(xy.cpu().numpy(), p.cpu(), r.cpu())
@@ -281,9 +284,8 @@ def label_photo(
     wanted = 2 * most if kind == "product" else most
     xy, score = find_peaks(p, options.nms_radius_px, _LEAST_P[net.head], wanted)
     if kind == "product" and len(xy):
-        r = measure_reliability(
-            dense, views, xy, net.descriptor_stride, options.reliability_views
-        )
+        compared = max(options.reliability_views, len(frames) - 1)
+        r = measure_reliability(dense, views, xy, net.descriptor_stride, compared)
         score = score * (r / _GOOD_R).clamp(max=1) * (r > _LEAST_R)
         order = score.argsort(descending=True, stable=True)[:most]
         xy = xy[order][score[order] > 0]

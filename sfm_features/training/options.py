@@ -97,7 +97,7 @@ class TrainOptions:
     checkpoint_steps: int = 200
     """Steps between two checkpoints."""
     workers: int = 1
-    """Threads that prepare batches."""
+    """Processes that prepare batches; one is a thread, and does for a CPU."""
 
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""
@@ -169,7 +169,7 @@ class AdaptOptions:
     validations: int = 10
     """How often to measure, and to stop early if it gets worse."""
     workers: int = 1
-    """Threads that prepare batches."""
+    """Processes that prepare batches; one is a thread, and does for a CPU."""
 
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""

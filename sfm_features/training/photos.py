@@ -36,7 +36,9 @@ MIN_SIDE_PX = 96
 class Photo:
     """One photo: grey (H, W), and chroma (H // 2, W // 2, 2) for colour casts.
 
-    `group` is the folder of a fixed camera whose frames are aligned, or nothing.
+    `group` is the folder of a fixed camera whose frames are aligned, or nothing. `view`
+    is the same for all pictures that show the same pixel for pixel, such as those
+    frames, and is nothing where there is only one.
     `background` (H, W) tells where no keypoint is wanted, `nearness` how near things
     are, if that is known.
     """
@@ -45,6 +47,7 @@ class Photo:
     grey: U8
     chroma: U8
     group: str = ""
+    view: str = ""
     folder: int = 0
     background: Bool | None = None
     nearness: Nearness | None = None
@@ -56,8 +59,9 @@ class Photo:
 
     @property
     def by_night(self) -> bool:
-        """Whether this is a fixed camera's frame that its name says is of the night."""
-        return bool(self.group) and Path(self.name).name.lower().startswith("night_")
+        """Whether there are others of this view, and its name says it is of the night.
+        """
+        return bool(self.view) and Path(self.name).name.lower().startswith("night_")
 
     def keeps(self, xy: NDArray[np.floating]) -> Bool:
         """Tell which points (N, 2) inside the photo are not of its background."""
@@ -117,11 +121,20 @@ class PhotoSet:
 
     def groups(self) -> dict[str, list[int]]:
         """List the photos of each fixed camera that has at least two frames."""
-        found: dict[str, list[int]] = {}
-        for i, photo in enumerate(self.photos):
-            if photo.group:
-                found.setdefault(photo.group, []).append(i)
-        return {group: members for group, members in found.items() if len(members) > 1}
+        return _list_alike([photo.group for photo in self.photos])
+
+    def views(self) -> dict[str, list[int]]:
+        """List the photos of each view of which there are at least two."""
+        return _list_alike([photo.view for photo in self.photos])
+
+
+def _list_alike(keys: Sequence[str]) -> dict[str, list[int]]:
+    """List where each key occurs that occurs twice or more; an empty one does not."""
+    found: dict[str, list[int]] = {}
+    for i, key in enumerate(keys):
+        if key:
+            found.setdefault(key, []).append(i)
+    return {key: members for key, members in found.items() if len(members) > 1}
 
 
 def load_photos(
@@ -186,7 +199,7 @@ def _decode(job: tuple[Path, int, str], max_side: int) -> Photo | str:
     fixed = path.name.lower().startswith(_FRAME_PREFIXES)
     group = f"{number}:{path.parent.as_posix()}" if fixed else ""
     grey = np.ascontiguousarray(parts[..., 0], np.uint8)
-    return Photo(name, grey, np.asarray(chroma, np.uint8), group, number)
+    return Photo(name, grey, np.asarray(chroma, np.uint8), group, group, number)
 
 
 def _check_group(photo: Photo, shapes: dict[str, tuple[int, int]]) -> Photo | str:
@@ -213,7 +226,7 @@ class _Keeper:
         if self.left >= 0 or self.cache is None:
             return photo
         grey, chroma = self._map(photo.grey), self._map(photo.chroma)
-        return Photo(photo.name, grey, chroma, photo.group, photo.folder)
+        return replace(photo, grey=grey, chroma=chroma)
 
     def _map(self, array: U8) -> U8:
         assert self.cache is not None

@@ -28,8 +28,10 @@ class TownPairs:
             place = folder / lighting
             render_town(place, views, lighting, seed, _SIZE, depth=True)
             for photo in load_photos([place / "images"], max_side=0).photos:
-                name = f"{lighting}/{photo.name}"
-                self.photos.append(replace(photo, name=name, folder=TOWN_FOLDER))
+                name, view = f"{lighting}_{photo.name}", f"town {photo.name}"
+                self.photos.append(
+                    replace(photo, name=name, view=view, folder=TOWN_FOLDER)
+                )
         truth = read_truth(folder / "day")
         self.views = [
             View(name, truth.cameras[name], truth.poses[name])

@@ -118,6 +118,7 @@ def adapt(
                 photo,
                 folder=REPLAY_FOLDER,
                 group=photo.group and f"replay {photo.group}",
+                view=photo.view and f"replay {photo.view}",
             )
             for photo in others
         ]

@@ -13,6 +13,7 @@ from training_kit import TinyNet, make_photo, write_photos
 from sfm_features.nets.dense import Dense
 from sfm_features.training import labels as made
 from sfm_features.training.label_store import (
+    choose_frames,
     choose_photos,
     compute_labels,
     merge_labels,
@@ -192,3 +193,30 @@ def test_a_network_that_finds_nothing_does_not_replace_labels() -> None:
     many, few, none = (np.zeros((n, 2), np.float32) for n in (40, 20, 2))
     merged = merge_labels({0: many, 1: many, 2: many}, {0: few, 1: none, 3: few})
     assert {i: len(xy) for i, xy in merged.items()} == {0: 20, 1: 40, 2: 40, 3: 20}
+
+
+def test_keypoints_of_a_view_are_those_that_most_of_its_frames_show() -> None:
+    """All of them count, however few affine views are asked for."""
+    photo, corners = draw_blocks()
+    both, left = photo.grey.copy(), photo.grey.copy()
+    left[:, 128:] = 40
+    frames = [Photo(f"{i}", both if i == 9 else left, photo.chroma) for i in range(10)]
+    options = made.LabelOptions(views=1, density=0.4)
+    for order in (frames, frames[::-1]):
+        xy = made.label_photo(order, "corners", options, np.random.default_rng(0)).xy
+        away = np.linalg.norm(corners[:, None] - xy, axis=2).min(axis=1)
+        always = corners[:, 0] < 128
+        assert away[always].max() < 3 and away[~always].min() > 10
+
+
+def test_frames_are_chosen_by_day_and_by_night_in_turn() -> None:
+    view = [
+        replace(make_photo(), name=f"{kind}_{i}.jpg", view="square")
+        for kind, count in (("day", 20), ("night", 3))
+        for i in range(count)
+    ]
+    chosen = choose_frames(view, 8, np.random.default_rng(0))
+    by_night = [photo.by_night for photo in chosen]
+    assert by_night == [False, True] * 3 + [False] * 2
+    assert len({photo.name for photo in chosen}) == 8
+    assert len(choose_frames(view, 99, np.random.default_rng(0))) == 23

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_kit import write_photos
+from training_kit import make_photo, write_photos
 
 from sfm_features.errors import InputError, OptionError, StaleStore, WeightsError
 from sfm_features.training import labels
+from sfm_features.training.label_store import choose_photos
 from sfm_features.training.networks import make_net, read_net
 from sfm_features.training.options import AdaptOptions, TrainOptions
+from sfm_features.training.photos import PhotoSet
 from sfm_features.training.town import TownPairs
 from sfm_features.training.train import adapt, train
 from sfm_features.types import RunOptions
@@ -166,6 +168,11 @@ def test_town_pairs_are_exact(tmp_path: Path) -> None:
             if len(back):
                 assert np.linalg.norm(back[0] - centre) < 0.2
     assert seen > 2
+    # A view by day and by night gets its keypoints from both.
+    all_views = town.extend(PhotoSet([make_photo(seed=i) for i in range(10)]))
+    assert list(all_views.views().values()) == [[10, 12], [11, 13]]
+    assert [photo.by_night for photo in town.photos] == [False, False, True, True]
+    assert choose_photos(all_views, 3, 0, 0)[3:] == [10, 11]
     # Photos without labels have no part in it.
     some = town.among({11, 12})
     assert {n for _ in range(30) for n in some.choose(rng)[:2]} == {11, 12}
