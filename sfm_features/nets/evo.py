@@ -34,9 +34,9 @@ class EvoNet(DenseNet):
     head = "cell"
     taps = ("down2", "down4", "down8", "down16", "up4", "up2")
 
-    def __init__(self, standardise: bool = True, detail: bool = False) -> None:
+    def __init__(self, standardise: bool = True) -> None:
         super().__init__()
-        self.config = {"standardise": standardise, "detail": detail}
+        self.config = {"standardise": standardise}
         self.down2 = ConvNorm(4, 16)
         self.down4 = _make_stage(16, 48, repeats=1)
         self.down8 = _make_stage(48, 96, repeats=2)
@@ -48,11 +48,6 @@ class EvoNet(DenseNet):
         self.up2 = UpStep(64, 16, 16)
         self.detector = nn.Conv2d(16, 4, 1)
         self.refiner = Refiner()
-        if detail:
-            self.detector4 = nn.Conv2d(64, 16, 1, bias=False)
-            self.descriptor2 = nn.Conv2d(16, 128, 2, stride=2, bias=False)
-            nn.init.zeros_(self.detector4.weight)
-            nn.init.zeros_(self.descriptor2.weight)
 
     def forward(self, grey: Tensor) -> Dense:
         x2 = self.down2(self._prepare(grey))
@@ -61,12 +56,7 @@ class EvoNet(DenseNet):
         y8 = _double(self.up8(self.down16(x8))).add_(x8)
         y4 = self.up4(y8, x4)
         descriptors = _double(self.descriptor8(y8)).add_(self.descriptor4(y4))
-        y2 = self.up2(y4, x2)
-        cells = self.detector(y2)
-        if self.config["detail"]:
-            descriptors = descriptors.add_(self.descriptor2(y2))
-            cells = cells.add_(functional.pixel_shuffle(self.detector4(y4), 2))
-        logits = _unfold_pixels(cells.float())
+        logits = _unfold_pixels(self.detector(self.up2(y4, x2)).float())
         return Dense(logits, descriptors, grey=grey)
 
     def describe_levels(self, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -146,9 +146,7 @@ def _build_from_card(path: Path, card: Card) -> DenseNet:
             f"version, which has {', '.join(ARCHITECTURES)}; update the package"
         )
     known = {key: type(value) for key, value in kind().config.items()}
-    # Weights from before there was a choice are of what there was: the default.
-    given = {key: type(value) for key, value in card.config.items()}
-    if known | given != known:
+    if {key: type(value) for key, value in card.config.items()} != known:
         raise WeightsError(
             f"{path}: its card's config {dict(card.config)} is not one of "
             f"{card.architecture}; fetch both files again, or update the package"
