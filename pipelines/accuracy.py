@@ -39,6 +39,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--draws", type=int, default=1,
         help="pair and warp frames of fixed cameras anew so often",
     )  # fmt: skip
+    add(
+        "--shares", nargs="+", type=float, default=[1.0],
+        help="shares of the usual number of keypoints to measure with in turn",
+    )  # fmt: skip
     add("--output", type=Path, default=Path("accuracy-output"), help="folder to write")
     add("--seed", type=int, default=0, help="of the estimators")
     add("--write", type=Path, help="document whose marked sections are filled")
@@ -50,7 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
     builds = {name: _prepare(name, args) for name in args.extractors}
     return {
         f"accuracy-{folder.name}": measure_accuracy(
-            folder, builds, args.seed, draws=args.draws
+            folder, builds, args.seed, draws=args.draws, shares=args.shares
         )
         for folder in args.folders
     }

@@ -315,7 +315,11 @@ def test_near_misses_are_counted_and_left_out(tmp_path: Path) -> None:
                 found[30, 0] += 100
             return Features(found, unit, np.ones(31, np.float32), (360, 300))
 
-    (row,) = measure_accuracy(tmp_path, {"fixed": lambda n: Fixed()}).rows
+    half, row = measure_accuracy(
+        tmp_path, {"fixed": lambda n: Fixed()}, shares=(20 / 1024, 1.0)
+    ).rows
+    assert half["keypoints"] == half["matches"] == 20 and row["keypoints"] == 1024
+    assert half["near misses"] == pytest.approx(10 / 10) and half["MMA@3"] == 0.5
     assert row["matches"] == 31 and row["MMA@3"] == pytest.approx(20 / 31)
     assert row["near misses"] == pytest.approx(10 / 20) and row["MHA@3 without"] == 1
 

@@ -40,11 +40,13 @@ def measure_accuracy(
     seed: int = 0,
     max_trials: int = 100_000,
     draws: int = 1,
+    shares: Sequence[float] = (1.0,),
 ) -> Result:
     """Measure extractors, built for a number of keypoints, on a folder's pairs.
 
     `max_trials` is how often at most a pose is guessed: few inliers take them all;
-    `draws` how often frames of fixed cameras are paired and warped anew.
+    `draws` how often frames of fixed cameras are paired and warped anew; `shares` of
+    the usual number of keypoints are measured in turn: few pairs scatter with it.
     """
     pairs = list(list_pairs(folder, draws))
     if not pairs:
@@ -52,35 +54,43 @@ def measure_accuracy(
     planes = isinstance(pairs[0], PlanePair)
     rows: list[Row] = []
     seconds: dict[str, float] = {}
+    counts = [
+        round(share * (PLANE_KEYPOINTS if planes else POSE_KEYPOINTS))
+        for share in shares
+    ]
     for name, build in builds.items():
-        found = _Found(build(PLANE_KEYPOINTS if planes else POSE_KEYPOINTS))
-        bar = tqdm(pairs, desc=f"{folder.name}: {name}", unit="pair")
-        cells = (
-            _measure_planes(bar, found, seed)
-            if planes
-            else _measure_poses(bar, found, seed, max_trials)
-        )
-        seconds[name] = found.seconds / len(found.features)
-        first = next(iter(seconds.values()))
-        rows.append({"extractor": name} | cells | {"time": seconds[name] / first})
+        found = _Found(build(max(counts)))
+        for count in counts:
+            found.best = count
+            bar = tqdm(pairs, desc=f"{folder.name}: {name}, {count}", unit="pair")
+            cells = (
+                _measure_planes(bar, found, seed)
+                if planes
+                else _measure_poses(bar, found, seed, max_trials)
+            )
+            seconds[name] = found.seconds / len(found.features)
+            took = seconds[name] / next(iter(seconds.values()))
+            kept: Row = {"keypoints": count} if len(counts) > 1 else {}
+            rows.append({"extractor": name} | kept | cells | {"time": took})
     title = f"{folder.name}: {len(pairs)} pairs"
     return Result(title, rows, details={"seconds per image": seconds})
 
 
 class _Found:
-    """Features of each photo, extracted once."""
+    """Features of each photo, extracted once; the `best` so many of them count."""
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
+        self.best: int | None = None
         self.features: dict[bytes, Features] = {}
         self.seconds = 0.0
 
     def match(self, a: U8, b: U8) -> tuple[F32, F32]:
         """Return matched pixels (N, 2) of both."""
         first, second = self._extract(a), self._extract(b)
-        rows = match_mutually(
-            first.descriptors.astype(np.float32), second.descriptors.astype(np.float32)
-        )
+        # Extractors give the best first.
+        both = [f.descriptors[: self.best].astype(np.float32) for f in (first, second)]
+        rows = match_mutually(*both)
         return first.keypoints[rows[:, 0]], second.keypoints[rows[:, 1]]
 
     def _extract(self, rgb: U8) -> Features:

@@ -59,7 +59,7 @@ class Photo:
 
     @property
     def by_night(self) -> bool:
-        """Whether there are others of this view, and its name says it is of the night."""
+        """Whether its view has others, and its name says that it is of the night."""
         return bool(self.view) and Path(self.name).name.lower().startswith("night_")
 
     def keeps(self, xy: NDArray[np.floating]) -> Bool:
