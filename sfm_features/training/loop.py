@@ -28,7 +28,7 @@ from sfm_features.training.checkpoints import (
     refuse_infinite,
     save_checkpoint,
 )
-from sfm_features.training.data import Batch, PairSource, stream_batches
+from sfm_features.training.data import Batch, PairSource
 from sfm_features.training.device import flush_denormals
 from sfm_features.training.evolve import Stage, schedule_rate
 from sfm_features.training.judge import Judge
@@ -38,6 +38,7 @@ from sfm_features.training.objective import Objective
 from sfm_features.training.photos import PhotoSet
 from sfm_features.training.runlog import RunLog, StepReport, make_bar
 from sfm_features.training.settings import Outcome, Settings
+from sfm_features.training.stream import stream_batches
 from sfm_features.training.town import TownPairs
 from sfm_features.training.turntables import TurntablePairs
 from sfm_features.training.whitening import BATCHES, whiten

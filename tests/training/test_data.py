@@ -16,10 +16,11 @@ from sfm_features.geometry import warp_points
 from sfm_features.images import decode
 from sfm_features.nets.grey import grey_from_rgb
 from sfm_features.training.crops import Surface, draw_crop
-from sfm_features.training.data import DataOptions, PairSource, stream_batches
+from sfm_features.training.data import DataOptions, PairSource
 from sfm_features.training.layers import LayerRanges
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import Photo, PhotoSet, hold_back, load_photos
+from sfm_features.training.stream import stream_batches
 from sfm_features.training.targets import IGNORED, KEYPOINT
 from sfm_features.training.warps import WarpRanges, sample_maps
 
