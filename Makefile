@@ -8,8 +8,9 @@ READY := .venv/.installed
 demo: $(READY)
 	$(BIN)/sfm-features demo --output demo-output
 
+# Two at a time, as each test waits for disks and processes and seldom fills two cores.
 test: $(READY) lint
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(READY)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m slow --timeout 1200

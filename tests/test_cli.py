@@ -98,7 +98,7 @@ def test_mistakes(
 
 
 def test_a_stop_while_an_object_is_deleted_is_not_lost(
-    capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     """Python prints and forgets what is raised in `__del__`."""
 
@@ -107,6 +107,9 @@ def test_a_stop_while_an_object_is_deleted_is_not_lost(
             signal.raise_signal(signal.SIGINT)
 
     before = sys.unraisablehook
+    # A shell starts what it runs in the background with Ctrl-C ignored.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, ignored))
     with pytest.raises(KeyboardInterrupt), cli._interrupt_when_terminated():
         Bar()
         for _ in range(100):
