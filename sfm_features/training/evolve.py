@@ -78,6 +78,12 @@ def plan_stages(
     return _plan_alternating(rounds, switches, first)
 
 
+def plan_taught() -> list[Stage]:
+    """Plan descriptors to be taught by other networks: any labels do, the detector
+    stays as it is."""
+    return [Stage("teachers", "corners", 0.0, 1.0, detector=False)]
+
+
 def _plan_joint(rounds: int, switches: Switches, first: LabelKind) -> list[Stage]:
     """Update everything at once; each round is taught by the network it starts with.
 

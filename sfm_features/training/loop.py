@@ -30,6 +30,7 @@ from sfm_features.training.checkpoints import (
 )
 from sfm_features.training.data import Batch, PairSource
 from sfm_features.training.device import flush_denormals
+from sfm_features.training.ensemble import Ensemble
 from sfm_features.training.evolve import Stage, schedule_rate
 from sfm_features.training.judge import Judge
 from sfm_features.training.lessons import Planner
@@ -67,6 +68,7 @@ class Trainer:
         turntables: TurntablePairs | None = None,
         on_step: Callable[[int], None] | None = None,
         depth_teacher: DenseNet | None = None,
+        ensemble: Ensemble | None = None,
     ) -> None:
         self.net = to_channels_last(net.to(device))
         self.photos, self.held_back = photos, held_back
@@ -82,6 +84,7 @@ class Trainer:
         self.depth_teacher: DenseNet | None = None
         if depth_teacher is not None:
             self.depth_teacher = depth_teacher.to(device).eval().requires_grad_(False)
+        self.ensemble = ensemble
         self.objective = Objective(
             settings.descriptor_loss,
             settings.switches,
@@ -226,7 +229,7 @@ class Trainer:
             group["lr"] = rate * self.settings.learning_rate
         parts = self.objective(
             self.net, batch, stage, self.frozen, progress, self.tutor,
-            self.depth_teacher,
+            self.depth_teacher, self.ensemble,
         )  # fmt: skip
         figures = {name: float(value.detach()) for name, value in parts.items()}
         for name, value in figures.items():

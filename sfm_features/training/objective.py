@@ -14,6 +14,7 @@ from sfm_features.training import losses
 from sfm_features.training.data import Batch
 from sfm_features.training.device import autocast
 from sfm_features.training.embeddings import Distillation, distil_positions, watch
+from sfm_features.training.ensemble import Ensemble
 from sfm_features.training.evolve import DescriptorLoss, Stage, Switches
 from sfm_features.training.guidance import Guidance
 from sfm_features.training.losses import Samples
@@ -52,6 +53,8 @@ class LossWeights:
     """Descriptor as before, while the detector is updated alone."""
     background: float = 1.0
     """No keypoints where photos are known to show the background."""
+    ensemble: float = 20.0
+    """Descriptors like those of teachers side by side, in place of `descriptor`."""
 
 
 class Objective(nn.Module):
@@ -80,12 +83,14 @@ class Objective(nn.Module):
         progress: float = 1.0,
         teacher: DenseNet | None = None,
         depth_teacher: DenseNet | None = None,
+        ensemble: Ensemble | None = None,
     ) -> dict[str, Tensor]:
         """Return the total loss and its parts, by name; some are no losses.
 
         `frozen` is the network at the start of the stage, `teacher` the one whose
-        predictions are distilled, `depth_teacher` the one whose embeddings are;
-        progress is that of the whole training, from 0 to 1.
+        predictions are distilled, `depth_teacher` the one whose embeddings are, and
+        `ensemble` are those whose descriptors are; progress is that of the whole
+        training, from 0 to 1.
         """
         images = _to_input(batch.images)
         taps = self.distillation.choose_taps(net) if depth_teacher else ()
@@ -98,7 +103,10 @@ class Objective(nn.Module):
             parts["depth"] = distil_positions(seen, known, batch.depth_known)
             terms.append(self.distillation.weight * parts["depth"])
         ease = stage.ease(progress)
-        if stage.descriptor:
+        if stage.descriptor and ensemble is not None:
+            parts["ensemble"] = ensemble.distance(images, dense.descriptors)
+            terms.append(self.weights.ensemble * parts["ensemble"])
+        elif stage.descriptor:
             found = self._add_descriptor(dense, batch, ease, progress, parts, terms)
             if self.guidance.options.distils:
                 maps = self.guidance.read(net, dense, batch, found)

@@ -84,6 +84,9 @@ class TrainOptions:
     start_share: float = 0.0
     """Share of the weights that training went on from in the mean that is kept; half
     keeps nearly all of what is learned, and little of what is forgotten."""
+    teachers: tuple[str, ...] = ()
+    """Trained networks (names or files): teach the descriptors what all of theirs say
+    side by side, and leave the keypoints as they are. One named twice counts twice."""
     whiten: bool = False
     """Whiten evo's descriptors at the end: more matches are right, mostly."""
     max_side: int = 480

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
 from sfm_features.nets.dense import DenseNet
 from sfm_features.training.averaging import hash_weights
 from sfm_features.training.data import DataOptions
 from sfm_features.training.embeddings import Distillation
-from sfm_features.training.evolve import plan_stages
+from sfm_features.training.evolve import plan_stages, plan_taught
 from sfm_features.training.labels import LabelKind, LabelOptions
 from sfm_features.training.layers import LayerRanges
 from sfm_features.training.objective import LossWeights
@@ -27,13 +31,18 @@ that, such photos do not ask for."""
 
 
 def plan_training(
-    options: TrainOptions, depth: DepthOptions, start: DenseNet | None
+    options: TrainOptions,
+    depth: DepthOptions,
+    start: DenseNet | None,
+    teachers: Mapping[str, DenseNet] = MappingProxyType({}),
 ) -> Settings:
     """Return the settings of `train`, from trained weights if there are any."""
     switches = options.switches()
     # Trained weights choose better keypoints than corners from the first round on.
     first: LabelKind = "product" if start else options.first_labels
     stages = plan_stages(options.recipe, options.rounds, switches, first)
+    if teachers:
+        stages = plan_taught()
     views = options.views if options.affine_adaption else 1
     return Settings(
         stages=tuple(stages),
@@ -65,6 +74,11 @@ def plan_training(
         workers=options.workers,
         start_share=options.start_share,
         whiten=options.whiten,
+        teachers=tuple(
+            f"{options.teachers.count(name)} x {Path(name).stem} "
+            f"{hash_weights(net.state_dict())}"
+            for name, net in teachers.items()
+        ),
     )
 
 

@@ -109,7 +109,7 @@ def _read(path: Path) -> list[Mapping[str, Any]]:
 
 
 _PANELS = {
-    "losses": ("loss", "detector", "descriptor", "repeat", "kept", "depth"),
+    "losses": ("loss", "detector", "descriptor", "repeat", "kept", "depth", "ensemble"),
     "matching accuracy of training points": ("accuracy",),
     "held-back photos": ("repeatability", "matching_score", "homography", "views"),
     "held-back photos against night": (

@@ -38,6 +38,8 @@ class Settings:
     weights: LossWeights = LossWeights()
     pg2sd: Pg2sdOptions = Pg2sdOptions()
     distillation: Distillation = Distillation()
+    teachers: tuple[str, ...] = ()
+    """Votes, names and hashes of networks whose descriptors are taught."""
     sees_depth: bool = False
     """Train on nearness maps in place of photos, of those that have one: a teacher."""
     descriptor_loss: DescriptorLoss = "softmax"

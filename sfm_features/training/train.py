@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from sfm_features.training.backgrounds import add_backgrounds
 from sfm_features.training.card import SCORES, describe_run
 from sfm_features.training.depth_teacher import train_teacher
 from sfm_features.training.device import choose_device
+from sfm_features.training.ensemble import Ensemble
 from sfm_features.training.loop import Trainer
 from sfm_features.training.multiview import Collections
 from sfm_features.training.networks import make_net, read_net
@@ -68,6 +70,11 @@ def train(
     require_matplotlib()
     net = read_net(start) if start else make_net(options.net, run.seed)
     make_distillation(depth).choose_taps(net)
+    votes = Counter(options.teachers)
+    teachers = {name: read_net(name) for name in votes}
+    ensemble = None
+    if teachers:
+        ensemble = Ensemble([*teachers.values()], net, [*votes.values()])
     folders = [photos, *options.more_photos]
     collections = None
     if options.multiview is not None:
@@ -80,12 +87,13 @@ def train(
         town = TownPairs(output / "town", options.town_views, run.seed, len(loaded))
         loaded = town.extend(loaded)
     turntables, loaded = _render_turntables(loaded, output, depth, run)
-    settings = plan_training(options, depth, net if start else None)
+    settings = plan_training(options, depth, net if start else None, teachers)
     if pg2sd is not None:
         settings = replace(settings, pg2sd=pg2sd)
     return _run(
-        net, loaded, held_back, output, settings, run, town, collections, turntables
-    )
+        net, loaded, held_back, output, settings, run, town, collections, turntables,
+        ensemble,
+    )  # fmt: skip
 
 
 def adapt(
@@ -172,6 +180,7 @@ def _run(
     town: TownPairs | None = None,
     collections: Collections | None = None,
     turntables: TurntablePairs | None = None,
+    ensemble: Ensemble | None = None,
 ) -> TrainSummary:
     """Train, a teacher first if one is asked for; write the weights with their card."""
     device = choose_device(run.device)
@@ -183,9 +192,15 @@ def _run(
             )
         else:
             photos = photos.forget_depth()
+        if ensemble is not None:
+            seen = set(range(len(photos))) - set(held_back)
+            shown = [photos.photos[i] for i in sorted(seen)]
+            kept = ensemble.to(device).choose_axes(net.to(device), shown, run.seed)
+            logger.info("of what the teachers say, %.1f %% is taught", 100 * kept)
         outcome = Trainer(
             net, photos, held_back, output, settings, device, run.seed,
             town, collections, turntables, depth_teacher=depth_teacher,
+            ensemble=ensemble,
         ).run()  # fmt: skip
     path = output / "weights.safetensors"
     card = describe_run(photos, held_back, settings, run, outcome)

@@ -1,0 +1,107 @@
+"""Descriptors taught by several networks: what is taught, and that it is learned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_kit import write_photos
+
+from sfm_features.errors import InputError
+from sfm_features.nets.dense import DenseNet
+from sfm_features.nets.evo import EvoNet
+from sfm_features.training.ensemble import Ensemble
+from sfm_features.training.networks import make_net, read_net
+from sfm_features.training.options import TrainOptions
+from sfm_features.training.photos import Photo
+from sfm_features.training.train import train
+from sfm_features.types import RunOptions
+
+
+def make_photos(count: int = 6) -> list[Photo]:
+    rng = np.random.default_rng(0)
+    chroma = np.full((40, 48, 2), 128, np.uint8)
+    return [
+        Photo(f"{i}.png", rng.integers(0, 256, (80, 96), dtype=np.uint8), chroma)
+        for i in range(count)
+    ]
+
+
+def draw_grey(seed: int = 5) -> torch.Tensor:
+    return torch.rand(2, 1, 64, 96, generator=torch.Generator().manual_seed(seed))
+
+
+def describe(net: DenseNet, grey: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.nn.functional.normalize(net.eval()(grey).descriptors, dim=1)
+
+
+@pytest.mark.parametrize("name", ["evo", "sekd"])
+def test_who_is_taught_by_itself_has_nothing_to_learn(name: str) -> None:
+    net = make_net(name, 3)
+    ensemble = Ensemble([net, net], net)
+    assert ensemble.choose_axes(net, make_photos(), 0) == pytest.approx(1, abs=1e-4)
+    grey = draw_grey()
+    taught = ensemble.ask(grey)
+    torch.testing.assert_close(taught, describe(net, grey), atol=0.03, rtol=0)
+    assert ensemble.distance(grey, taught) == pytest.approx(0, abs=1e-5)
+    assert ensemble.distance(grey, -taught) == pytest.approx(2, abs=1e-5)
+
+
+def test_what_is_taught_is_as_alike_as_the_teachers_descriptors_are() -> None:
+    """Axes keep angles: that is all that matching sees."""
+    student, teachers = read_net("evo"), [read_net("evo"), read_net("sekd")]
+    ensemble = Ensemble(teachers, student)
+    kept = ensemble.choose_axes(student, make_photos(), 0)
+    assert 0.9 < kept < 1
+    unit = ensemble.axes.T @ ensemble.axes
+    torch.testing.assert_close(unit, torch.eye(128), atol=1e-4, rtol=0)
+    grey = draw_grey()
+    taught = ensemble.ask(grey).flatten(2)
+    wanted = [describe(net, grey).flatten(2) for net in teachers]
+    found = torch.einsum("bdi,bdj->bij", taught, taught)
+    alike = sum(torch.einsum("bdi,bdj->bij", w, w) for w in wanted) / 2
+    assert (found - alike).abs().mean() < 0.05
+    # The student has half of it already, as axes are turned towards its own.
+    near = float(1 - ensemble.distance(grey, describe(student, grey)))
+    far = float(1 - ensemble.distance(grey, describe(student, grey).flip(1)))
+    assert near > 0.6
+    assert abs(far) < 0.3
+
+
+def test_teachers_whose_maps_do_not_lie_alike_are_refused() -> None:
+    class Coarse(EvoNet):
+        descriptor_stride = 8
+
+    with pytest.raises(InputError, match="--teachers.*4, 8"):
+        Ensemble([EvoNet(), Coarse()], EvoNet())
+
+
+def test_descriptors_are_learned_and_keypoints_stay(tmp_path: Path) -> None:
+    photos, cpu = write_photos(tmp_path / "photos", 6, frames=2), RunOptions("cpu")
+
+    def run(name: str, steps: int) -> Path:
+        options = TrainOptions(
+            steps=steps, batch=2, crop_px=64, points=64, validations=1,
+            validation_photos=2, teachers=("evo", "sekd", "sekd"), average=0.5,
+            checkpoint_steps=10, learning_rate=1e-3,
+        )  # fmt: skip
+        return train(photos, tmp_path / name, options, cpu, start="evo").weights
+
+    weights = run("whole", 40)
+    lines = (tmp_path / "whole/log.jsonl").read_text().splitlines()
+    learned = [x["ensemble"] for x in map(json.loads, lines) if "ensemble" in x]
+    assert learned[-1] < 0.9 * learned[0]
+    card = json.loads(weights.with_suffix(".json").read_text())
+    assert "1 x evo " in card["recipe"]["teachers"]
+    assert "2 x sekd " in card["recipe"]["teachers"]
+    before, after = read_net("evo"), read_net(str(weights))
+    assert torch.equal(before.refiner.layers[0].weight, after.refiner.layers[0].weight)
+    grey = draw_grey()
+    moved = 1 - torch.nn.functional.cosine_similarity(
+        describe(before, grey), describe(after, grey)
+    )
+    assert moved.mean() > 0.02
