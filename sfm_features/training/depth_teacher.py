@@ -67,6 +67,7 @@ def plan_teacher(settings: Settings) -> Settings:
         steps=asked or half,
         minutes=0.0 if asked else _SHARE * settings.minutes,
         distillation=Distillation(),
+        teachers=(),
         pg2sd=Pg2sdOptions(),
         validations=2,
         start_share=0.0,

@@ -79,8 +79,7 @@ def plan_stages(
 
 
 def plan_taught() -> list[Stage]:
-    """Plan descriptors to be taught by other networks: any labels do, the detector
-    stays as it is."""
+    """Plan what other networks teach: descriptors only, so that any labels do."""
     return [Stage("teachers", "corners", 0.0, 1.0, detector=False)]
 
 

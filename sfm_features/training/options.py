@@ -86,7 +86,8 @@ class TrainOptions:
     keeps nearly all of what is learned, and little of what is forgotten."""
     teachers: tuple[str, ...] = ()
     """Trained networks (names or files): teach the descriptors what all of theirs say
-    side by side, and leave the keypoints as they are. One named twice counts twice."""
+    side by side, in one round, and leave the keypoints as they are. One named twice
+    counts twice."""
     whiten: bool = False
     """Whiten evo's descriptors at the end: more matches are right, mostly."""
     max_side: int = 480
@@ -110,6 +111,11 @@ class TrainOptions:
         if not 0 <= self.start_share < 1:
             raise OptionError(
                 f"--start-share {self.start_share}: must be at least 0 and below 1"
+            )
+        if self.teachers and self.strategy != "none":
+            raise OptionError(
+                f"--strategy {self.strategy} weighs pairs, and --teachers need none; "
+                "leave one of them out"
             )
         both = self.descriptor_repeatability and self.descriptor_distinctness
         if self.descriptor_loss != "triplet" and not both:

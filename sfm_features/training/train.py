@@ -67,6 +67,11 @@ def train(
     depth.check()
     if options.start_share > 0 and not start:
         raise OptionError("--start-share is of trained weights; give them with --from")
+    if options.teachers and not start:
+        raise OptionError(
+            "--teachers teach descriptors of keypoints that are known already; give "
+            "trained weights with --from"
+        )
     require_matplotlib()
     net = read_net(start) if start else make_net(options.net, run.seed)
     make_distillation(depth).choose_taps(net)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from training_kit import write_photos
 
-from sfm_features.errors import InputError
+from sfm_features.errors import OptionError, WeightsError
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.evo import EvoNet
 from sfm_features.training.ensemble import Ensemble
@@ -76,25 +77,37 @@ def test_teachers_whose_maps_do_not_lie_alike_are_refused() -> None:
     class Coarse(EvoNet):
         descriptor_stride = 8
 
-    with pytest.raises(InputError, match="--teachers.*4, 8"):
+    with pytest.raises(OptionError, match="--teachers.*4, 8"):
         Ensemble([EvoNet(), Coarse()], EvoNet())
+
+
+def test_teachers_need_trained_weights_and_no_strategy(tmp_path: Path) -> None:
+    photos, cpu = write_photos(tmp_path / "photos", 6), RunOptions("cpu")
+    taught = TrainOptions(steps=2, teachers=("evo", "sekd"))
+    with pytest.raises(OptionError, match="--from"):
+        train(photos, tmp_path / "run", taught, cpu)
+    with pytest.raises(OptionError, match="--strategy pgcs"):
+        train(
+            photos, tmp_path / "run", replace(taught, strategy="pgcs"), cpu, start="evo"
+        )
+    nowhere = replace(taught, teachers=("evo", "nowhere.safetensors"))
+    with pytest.raises(WeightsError, match="nowhere.safetensors: no such file"):
+        train(photos, tmp_path / "run", nowhere, cpu, start="evo")
 
 
 def test_descriptors_are_learned_and_keypoints_stay(tmp_path: Path) -> None:
     photos, cpu = write_photos(tmp_path / "photos", 6, frames=2), RunOptions("cpu")
 
-    def run(name: str, steps: int) -> Path:
-        options = TrainOptions(
-            steps=steps, batch=2, crop_px=64, points=64, validations=1,
-            validation_photos=2, teachers=("evo", "sekd", "sekd"), average=0.5,
-            checkpoint_steps=10, learning_rate=1e-3,
-        )  # fmt: skip
-        return train(photos, tmp_path / name, options, cpu, start="evo").weights
-
-    weights = run("whole", 40)
-    lines = (tmp_path / "whole/log.jsonl").read_text().splitlines()
-    learned = [x["ensemble"] for x in map(json.loads, lines) if "ensemble" in x]
-    assert learned[-1] < 0.9 * learned[0]
+    options = TrainOptions(
+        steps=40, batch=2, crop_px=64, points=64, validations=1, validation_photos=2,
+        teachers=("evo", "sekd", "sekd"), average=0.5, learning_rate=1e-3,
+    )  # fmt: skip
+    weights = train(photos, tmp_path / "run", options, cpu, start="evo").weights
+    lines = (tmp_path / "run/log.jsonl").read_text().splitlines()
+    steps = [x for x in map(json.loads, lines) if "ensemble" in x]
+    assert steps[-1]["ensemble"] < 0.9 * steps[0]["ensemble"]
+    assert steps[-1]["kept"] > 0
+    assert not {"descriptor", "detector", "places"} & steps[-1].keys()
     card = json.loads(weights.with_suffix(".json").read_text())
     assert "1 x evo " in card["recipe"]["teachers"]
     assert "2 x sekd " in card["recipe"]["teachers"]
