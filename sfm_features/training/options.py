@@ -117,6 +117,11 @@ class TrainOptions:
                 f"--strategy {self.strategy} weighs pairs, and --teachers need none; "
                 "leave one of them out"
             )
+        if self.teachers and self.multiview is not None:
+            raise OptionError(
+                "--multiview reconstructs places for pairs, and --teachers need none; "
+                f"give the photos with --more-photos {self.multiview}"
+            )
         both = self.descriptor_repeatability and self.descriptor_distinctness
         if self.descriptor_loss != "triplet" and not both:
             raise OptionError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -75,11 +74,11 @@ def train(
     require_matplotlib()
     net = read_net(start) if start else make_net(options.net, run.seed)
     make_distillation(depth).choose_taps(net)
-    votes = Counter(options.teachers)
-    teachers = {name: read_net(name) for name in votes}
+    teachers = {name: read_net(name) for name in dict.fromkeys(options.teachers)}
     ensemble = None
     if teachers:
-        ensemble = Ensemble([*teachers.values()], net, [*votes.values()])
+        votes = [options.teachers.count(name) for name in teachers]
+        ensemble = Ensemble([*teachers.values()], net, votes)
     folders = [photos, *options.more_photos]
     collections = None
     if options.multiview is not None:

@@ -6,10 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from training_kit import write_photos
+from training_kit import make_photo, write_photos
 
 from sfm_features.errors import OptionError, WeightsError
 from sfm_features.nets.dense import DenseNet
@@ -17,18 +16,10 @@ from sfm_features.nets.evo import EvoNet
 from sfm_features.training.ensemble import Ensemble
 from sfm_features.training.networks import make_net, read_net
 from sfm_features.training.options import TrainOptions
-from sfm_features.training.photos import Photo
 from sfm_features.training.train import train
 from sfm_features.types import RunOptions
 
-
-def make_photos(count: int = 6) -> list[Photo]:
-    rng = np.random.default_rng(0)
-    chroma = np.full((40, 48, 2), 128, np.uint8)
-    return [
-        Photo(f"{i}.png", rng.integers(0, 256, (80, 96), dtype=np.uint8), chroma)
-        for i in range(count)
-    ]
+PHOTOS = [make_photo((96, 80), seed) for seed in range(6)]
 
 
 def draw_grey(seed: int = 5) -> torch.Tensor:
@@ -44,7 +35,7 @@ def describe(net: DenseNet, grey: torch.Tensor) -> torch.Tensor:
 def test_who_is_taught_by_itself_has_nothing_to_learn(name: str) -> None:
     net = make_net(name, 3)
     ensemble = Ensemble([net, net], net)
-    assert ensemble.choose_axes(net, make_photos(), 0) == pytest.approx(1, abs=1e-4)
+    assert ensemble.choose_axes(net, PHOTOS, 0) == pytest.approx(1, abs=1e-4)
     grey = draw_grey()
     taught = ensemble.ask(grey)
     torch.testing.assert_close(taught, describe(net, grey), atol=0.03, rtol=0)
@@ -56,7 +47,7 @@ def test_what_is_taught_is_as_alike_as_the_teachers_descriptors_are() -> None:
     """Axes keep angles: that is all that matching sees."""
     student, teachers = read_net("evo"), [read_net("evo"), read_net("sekd")]
     ensemble = Ensemble(teachers, student)
-    kept = ensemble.choose_axes(student, make_photos(), 0)
+    kept = ensemble.choose_axes(student, PHOTOS, 0)
     assert 0.9 < kept < 1
     unit = ensemble.axes.T @ ensemble.axes
     torch.testing.assert_close(unit, torch.eye(128), atol=1e-4, rtol=0)
@@ -81,7 +72,7 @@ def test_teachers_whose_maps_do_not_lie_alike_are_refused() -> None:
         Ensemble([EvoNet(), Coarse()], EvoNet())
 
 
-def test_teachers_need_trained_weights_and_no_strategy(tmp_path: Path) -> None:
+def test_teachers_need_trained_weights_and_no_pairs(tmp_path: Path) -> None:
     photos, cpu = write_photos(tmp_path / "photos", 6), RunOptions("cpu")
     taught = TrainOptions(steps=2, teachers=("evo", "sekd"))
     with pytest.raises(OptionError, match="--from"):
@@ -90,6 +81,14 @@ def test_teachers_need_trained_weights_and_no_strategy(tmp_path: Path) -> None:
         train(
             photos, tmp_path / "run", replace(taught, strategy="pgcs"), cpu, start="evo"
         )
+    with pytest.raises(OptionError, match=f"--more-photos {photos}"):
+        train(
+            photos,
+            tmp_path / "run",
+            replace(taught, multiview=photos),
+            cpu,
+            start="evo",
+        )
     nowhere = replace(taught, teachers=("evo", "nowhere.safetensors"))
     with pytest.raises(WeightsError, match="nowhere.safetensors: no such file"):
         train(photos, tmp_path / "run", nowhere, cpu, start="evo")
@@ -97,7 +96,6 @@ def test_teachers_need_trained_weights_and_no_strategy(tmp_path: Path) -> None:
 
 def test_descriptors_are_learned_and_keypoints_stay(tmp_path: Path) -> None:
     photos, cpu = write_photos(tmp_path / "photos", 6, frames=2), RunOptions("cpu")
-
     options = TrainOptions(
         steps=40, batch=2, crop_px=64, points=64, validations=1, validation_photos=2,
         teachers=("evo", "sekd", "sekd"), average=0.5, learning_rate=1e-3,
@@ -118,3 +116,33 @@ def test_descriptors_are_learned_and_keypoints_stay(tmp_path: Path) -> None:
         describe(before, grey), describe(after, grey)
     )
     assert moved.mean() > 0.02
+
+
+def test_a_stop_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, cpu = write_photos(tmp_path / "photos", 6), RunOptions("cpu")
+    options = TrainOptions(
+        steps=5, batch=1, crop_px=64, points=64, validations=1, validation_photos=2,
+        teachers=("evo", "sekd"), checkpoint_steps=2,
+    )  # fmt: skip
+
+    def run(name: str) -> dict[str, torch.Tensor]:
+        found = train(photos, tmp_path / name, options, cpu, start="evo")
+        return read_net(str(found.weights)).state_dict()
+
+    whole = run("whole")
+    measure, calls = Ensemble.distance, iter(range(100))
+
+    def stop_in_step_four(
+        self: Ensemble, grey: torch.Tensor, descriptors: torch.Tensor
+    ) -> torch.Tensor:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return measure(self, grey, descriptors)
+
+    monkeypatch.setattr(Ensemble, "distance", stop_in_step_four)
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped")
+    again = run("stopped")
+    assert all(torch.equal(value, again[key]) for key, value in whole.items())
