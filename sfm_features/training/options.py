@@ -87,7 +87,7 @@ class TrainOptions:
     teachers: tuple[str, ...] = ()
     """Trained networks (names or files): teach the descriptors what all of theirs say
     side by side, in one round, and leave the keypoints as they are. One named twice
-    counts twice."""
+    counts twice; evo@2 sees every picture at twice its size."""
     whiten: bool = False
     """Whiten evo's descriptors at the end: more matches are right, mostly."""
     max_side: int = 480

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from sfm_features.nets.dense import DenseNet
 from sfm_features.training.averaging import hash_weights
 from sfm_features.training.data import DataOptions
 from sfm_features.training.embeddings import Distillation
+from sfm_features.training.ensemble import Teacher
 from sfm_features.training.evolve import plan_stages, plan_taught
 from sfm_features.training.labels import LabelKind, LabelOptions
 from sfm_features.training.layers import LayerRanges
@@ -34,7 +33,7 @@ def plan_training(
     options: TrainOptions,
     depth: DepthOptions,
     start: DenseNet | None,
-    teachers: Mapping[str, DenseNet] = MappingProxyType({}),
+    teachers: Sequence[Teacher] = (),
 ) -> Settings:
     """Return the settings of `train`, from trained weights if there are any."""
     switches = options.switches()
@@ -75,9 +74,8 @@ def plan_training(
         start_share=options.start_share,
         whiten=options.whiten,
         teachers=tuple(
-            f"{options.teachers.count(name)} x {Path(name).stem} "
-            f"{hash_weights(net.state_dict())}"
-            for name, net in teachers.items()
+            f"{one.votes} x {one.name} {hash_weights(one.net.state_dict())}"
+            for one in teachers
         ),
     )
 

@@ -17,7 +17,7 @@ from sfm_features.training.backgrounds import add_backgrounds
 from sfm_features.training.card import SCORES, describe_run
 from sfm_features.training.depth_teacher import train_teacher
 from sfm_features.training.device import choose_device
-from sfm_features.training.ensemble import Ensemble
+from sfm_features.training.ensemble import Ensemble, read_teachers
 from sfm_features.training.loop import Trainer
 from sfm_features.training.multiview import Collections
 from sfm_features.training.networks import make_net, read_net
@@ -74,11 +74,8 @@ def train(
     require_matplotlib()
     net = read_net(start) if start else make_net(options.net, run.seed)
     make_distillation(depth).choose_taps(net)
-    teachers = {name: read_net(name) for name in dict.fromkeys(options.teachers)}
-    ensemble = None
-    if teachers:
-        votes = [options.teachers.count(name) for name in teachers]
-        ensemble = Ensemble([*teachers.values()], net, votes)
+    teachers = read_teachers(options.teachers)
+    ensemble = Ensemble(teachers, net) if teachers else None
     folders = [photos, *options.more_photos]
     collections = None
     if options.multiview is not None:
