@@ -36,9 +36,7 @@ _PHOTOS = 64
 """Photos from which the principal directions are found."""
 _CELLS = 400
 """Cells of each of them."""
-
-
-_MOST_SIZE = 4.0
+_MOST_SIZE = 4
 """More enlarged, a picture takes longer than what it teaches is worth."""
 
 
@@ -65,10 +63,9 @@ def _read_teacher(name: str, votes: int) -> Teacher:
         size = float(behind)
     except ValueError:
         network, size = name, 1.0
-    if not 1 / _MOST_SIZE <= size <= _MOST_SIZE:
-        raise OptionError(
-            f"--teachers {name}: a size is between {1 / _MOST_SIZE} and {_MOST_SIZE:.0f}"
-        )
+    least, most = 1 / _MOST_SIZE, _MOST_SIZE
+    if not least <= size <= most:
+        raise OptionError(f"--teachers {name}: choose a size from {least} to {most}")
     return Teacher(read_net(network), size, votes, f"{Path(network).stem} @ {size:g}")
 
 

@@ -105,7 +105,7 @@ def test_teachers_are_named_with_votes_and_sizes(tmp_path: Path) -> None:
         ("mine@2 @ 1", 1, 1), ("mine@2 @ 0.5", 0.5, 1),
     ]  # fmt: skip
     for size in ("0", "-1", "5", "nan", "inf"):
-        with pytest.raises(OptionError, match=f"--teachers evo@{size}: .*0.25 and 4"):
+        with pytest.raises(OptionError, match=f"--teachers evo@{size}: .*0.25 to 4"):
             read_teachers([f"evo@{size}"])
     with pytest.raises(WeightsError, match="evo@large: no such file"):
         read_teachers(["evo@large"])
