@@ -15,6 +15,7 @@ from sfm_features.types import Extractor, Matcher
 EXTRACTORS: Mapping[str, str] = {
     "sift": "sfm_features.extractors.sift:Sift",
     "evo": "sfm_features.extractors.learned:Evo",
+    "evo-fine": "sfm_features.extractors.learned:EvoFine",
     "evo-object": "sfm_features.extractors.learned:EvoObject",
     "sekd": "sfm_features.extractors.learned:Sekd",
     "aliked": "sfm_features.extractors.kornia:Aliked",
@@ -27,11 +28,14 @@ MATCHERS: Mapping[str, str] = {
     "nearest": "sfm_features.matchers.nearest:Nearest",
 }
 
-WITH_SCALES = ("evo", "evo-object", "sekd")
+WITH_SCALES = ("evo", "evo-fine", "evo-object", "sekd")
 """Extractors that can be told at which scales to look."""
 
 FOR_OBJECTS = ("evo-object",)
 """Extractors of things, not of the room around them: what stands still is room."""
+
+_SAME_WEIGHTS: Mapping[str, str] = {"evo-fine": "evo"}
+"""Extractors that use the weights of another one, differently."""
 
 DEFAULT_RATIO: Mapping[str, float] = {"sift": 0.8}
 """Ratio test that suits an extractor; learned descriptors do better without one."""
@@ -90,7 +94,8 @@ def choose_device(device: str) -> str:
 
 def hash_weights(extractor: str, weights: Path | None) -> str:
     """Return the SHA-256 of the weights in use, or nothing for a method without."""
-    bundled = Path(__file__).with_name("weights") / f"{extractor}.safetensors"
+    name = _SAME_WEIGHTS.get(extractor, extractor)
+    bundled = Path(__file__).with_name("weights") / f"{name}.safetensors"
     path = weights or (bundled if bundled.is_file() else None)
     if path is None:
         return ""

@@ -9,7 +9,6 @@ import pytest
 from samples import make_features
 
 from sfm_features.errors import OptionError, WeightsError
-from sfm_features.nets.weights import BUNDLED_NETS
 from sfm_features.registry import (
     DEFAULT_RATIO,
     EXTRACTORS,
@@ -18,6 +17,7 @@ from sfm_features.registry import (
     build_extractor,
     build_matcher,
     choose_device,
+    hash_weights,
 )
 from sfm_features.types import Extractor, Matcher
 
@@ -35,7 +35,10 @@ def test_extractors_take_the_same_keywords(name: str) -> None:
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize("name", sorted(set(EXTRACTORS) - {"sift", *BUNDLED_NETS}))
+WITHOUT_WEIGHTS = [name for name in EXTRACTORS if not hash_weights(name, None)]
+
+
+@pytest.mark.parametrize("name", sorted(set(WITHOUT_WEIGHTS) - {"sift"}))
 def test_methods_without_weights_say_where_to_find_them(name: str) -> None:
     with pytest.raises(WeightsError, match=r"--weights.*--download"):
         build_extractor(name, max_keypoints=10, device="cpu")
@@ -63,6 +66,11 @@ def test_unknown_names_list_the_choices() -> None:
 
 def test_scales_are_for_those_that_take_them() -> None:
     with pytest.raises(
-        OptionError, match=r"--scales: sift has its own; .* evo, evo-object, sekd"
+        OptionError,
+        match=r"--scales: sift has its own; .* evo, evo-fine, evo-object, sekd",
     ):
         build_extractor("sift", max_keypoints=10, scales=[1.0])
+
+
+def test_who_uses_the_weights_of_another_is_told_by_them() -> None:
+    assert hash_weights("evo-fine", None) == hash_weights("evo", None) != ""

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from sfm_features.errors import OptionError
 from sfm_features.nets.blocks import prepare_for_use
-from sfm_features.nets.decode import Seen, describe, look
-from sfm_features.nets.dense import DenseNet
+from sfm_features.nets.decode import Seen, describe, describe_places, look
+from sfm_features.nets.dense import Dense, DenseNet, pad_to_stride
 from sfm_features.nets.grey import grey_from_rgb
 from sfm_features.nets.memory import keep_freed_memory
 from sfm_features.nets.peaks import DecodeOptions
@@ -31,7 +31,9 @@ _LEAST_SIDE_PX = 32
 class NetExtractor(Extractor):
     """Keypoints and descriptors of any network of ours, on one or more scales.
 
-    What is near in one photo and far in the other only matches across scales.
+    What is near in one photo and far in the other only matches across scales. With
+    `enlarged`, each keypoint is described in the picture enlarged so many times, too:
+    that says more finely what is closer around it. Descriptors are twice as long then.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class NetExtractor(Extractor):
         device: str,
         options: DecodeOptions,
         scales: Sequence[float] = (1.0,),
+        enlarged: float = 0.0,
     ) -> None:
         if device == "cpu":
             keep_freed_memory()
@@ -47,11 +50,12 @@ class NetExtractor(Extractor):
         self._device = device
         self._options = options
         self._scales = tuple(scales)
+        self._enlarged = enlarged
 
     @property
     def descriptor_dim(self) -> int:
         """Length of a descriptor."""
-        return self._net.descriptor_dim
+        return self._net.descriptor_dim * (2 if self._enlarged else 1)
 
     def extract(self, image: U8) -> Features:
         """Extract from one image, RGB (H, W, 3) or grey (H, W)."""
@@ -64,7 +68,10 @@ class NetExtractor(Extractor):
         grey = [grey_from_rgb(image) for image in images]
         with torch.inference_mode():
             seen = [self._look(grey, scale) for scale in self._scales]
-            return [self._describe(seen, i, grey[i].shape) for i in range(len(grey))]
+            closer = self._look_closer(grey, seen) if self._enlarged else []
+            return [
+                self._describe(seen, closer, i, grey[i].shape) for i in range(len(grey))
+            ]
 
     def count_side_by_side(self) -> int:
         """Count the cores that the CPU may use; a GPU does one batch after another."""
@@ -81,18 +88,39 @@ class NetExtractor(Extractor):
             torch.set_num_threads(before)
 
     def _look(self, grey: Sequence[U8], scale: float) -> Seen:
-        """Run the network at a scale."""
+        """Run the network at a scale, and find peaks."""
+        return look(self._net, self._resize(grey, scale), self._options)
+
+    def _look_closer(
+        self, grey: Sequence[U8], seen: Sequence[Seen]
+    ) -> list[tuple[Dense, tuple[int, int]]]:
+        """Run the network on each scale's pictures enlarged, but on none twice."""
+        known = {part.image_size: part.dense for part in seen}
+        found = []
+        for scale in self._scales:
+            batch = self._resize(grey, scale * self._enlarged)
+            size = (batch.shape[3], batch.shape[2])
+            if size not in known:
+                known[size] = self._net(pad_to_stride(batch, self._net.stride))
+            found.append((known[size], size))
+        return found
+
+    def _resize(self, grey: Sequence[U8], scale: float) -> Tensor:
+        """Make a batch (B, 1, H, W) of pictures at a scale, from 0 to 1."""
         height, width = grey[0].shape
         size = (_resize_side(width, scale), _resize_side(height, scale))
         if size != (width, height):
             # Upwards there is nothing to average over.
             how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
             grey = [np.asarray(cv2.resize(g, size, interpolation=how)) for g in grey]
-        batch = torch.from_numpy(np.stack(grey)).to(self._device)[:, None]
-        return look(self._net, batch.float() / 255, self._options)
+        return torch.from_numpy(np.stack(grey)).to(self._device)[:, None].float() / 255
 
     def _describe(
-        self, seen: Sequence[Seen], image: int, shape: tuple[int, ...]
+        self,
+        seen: Sequence[Seen],
+        closer: Sequence[tuple[Dense, tuple[int, int]]],
+        image: int,
+        shape: tuple[int, ...],
     ) -> Features:
         """Describe the best of all scales, best first; of equal ones, the first's."""
         size = (shape[1], shape[0])
@@ -102,6 +130,11 @@ class NetExtractor(Extractor):
             describe(self._net, part, image, count)
             for part, count in zip(seen, counts, strict=True)
         ]
+        if closer:
+            found = [
+                _add_closer(features, *part, image)
+                for features, part in zip(found, closer, strict=True)
+            ]
         placed = [undo_resize(f.keypoints, size, f.image_size) for f in found]
         if len(found) == 1:
             return replace(found[0], keypoints=placed[0], image_size=size)
@@ -122,6 +155,17 @@ def _share_among(scores: Sequence[Tensor], most: int) -> list[int]:
     return [int((scale[order] == i).sum()) for i in range(len(scores))]
 
 
+def _add_closer(
+    features: Features, dense: Dense, image_size: tuple[int, int], image: int
+) -> Features:
+    """Put beside each descriptor what an enlarged picture shows at the same place."""
+    there = undo_resize(features.keypoints, image_size, features.image_size)
+    xy = torch.from_numpy(there).to(dense.descriptors.device)
+    added = describe_places(dense, image_size, image, xy).cpu().numpy()
+    both = np.concatenate([features.descriptors, added], axis=1) * np.sqrt(0.5)
+    return replace(features, descriptors=both.astype(np.float32))
+
+
 def _resize_side(side: int, scale: float) -> int:
     return max(round(side * scale), min(side, _LEAST_SIDE_PX))
 
@@ -134,6 +178,7 @@ class _Learned(NetExtractor):
     architecture: ClassVar[str]
     options: ClassVar[DecodeOptions]
     scales: ClassVar[tuple[float, ...]] = (1.0,)
+    enlarged: ClassVar[float] = 0.0
 
     def __init__(
         self,
@@ -153,7 +198,7 @@ class _Learned(NetExtractor):
         path = weights if weights is not None else find_bundled(self.name)
         net, _ = load_weights(path, self.architecture)
         options = replace(self.options, max_keypoints=max_keypoints)
-        super().__init__(net, device, options, scales or self.scales)
+        super().__init__(net, device, options, scales or self.scales, self.enlarged)
 
 
 class Evo(_Learned):
@@ -163,6 +208,12 @@ class Evo(_Learned):
     options = DecodeOptions()
     # Half the size costs a quarter more, and photos from afar and from nearby match.
     scales = (1.0, 0.5)
+
+
+class EvoFine(Evo):
+    """Evo with time to spare: keypoints are described in the enlarged picture, too."""
+
+    enlarged = 2.0
 
 
 class EvoObject(Evo):

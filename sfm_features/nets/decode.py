@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sfm_features.nets.dense import (
     CELL_PX,
@@ -106,6 +107,17 @@ def describe(
         parts = run(work, *seen.pixels[image][:most].tensor_split(2))
         xy, descriptors = (torch.cat(both) for both in zip(*parts, strict=True))
         return _pack(xy, descriptors, seen.scores[image][:most], seen.image_size)
+
+
+def describe_places(
+    dense: Dense, image_size: tuple[int, int], image: int, xy: Tensor
+) -> Tensor:
+    """Describe places (N, 2) of an image, keypoints or not: unit descriptors (N, D)."""
+    padded_size = (dense.logits.shape[3], dense.logits.shape[2])
+    last = torch.tensor(image_size, device=xy.device) - 1
+    inside = torch.minimum(xy.clamp(min=0), last)
+    maps = dense.descriptors[image : image + 1]
+    return functional.normalize(sample_rows(maps, inside[None], padded_size)[0], dim=1)
 
 
 def _choose_way(dense: Dense) -> tuple[Run, AbstractContextManager[None]]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,22 +15,23 @@ from samples import make_texture
 
 from sfm_features.errors import OptionError, WeightsError
 from sfm_features.extractors import learned
-from sfm_features.extractors.learned import Evo, NetExtractor, Sekd
+from sfm_features.extractors.learned import Evo, EvoFine, NetExtractor, Sekd
 from sfm_features.nets import weights
 from sfm_features.nets.blocks import has_bf16
+from sfm_features.nets.decode import describe_places
 from sfm_features.nets.evo import EvoNet
 from sfm_features.nets.peaks import DecodeOptions
 from sfm_features.nets.weights import Card, build_net, save_weights
-from sfm_features.registry import build_extractor
+from sfm_features.registry import build_extractor, build_matcher
 from sfm_features.scenes.turntable import build_turntable
 
-METHODS = {"evo": Evo, "sekd": Sekd}
+METHODS = {"evo": Evo, "evo-fine": EvoFine, "sekd": Sekd}
 
 
 @pytest.fixture
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put untrained weights where the package keeps its own."""
-    for name in METHODS:
+    for name in ("evo", "sekd"):
         torch.manual_seed(0)
         save_weights(build_net(name), tmp_path / f"{name}.safetensors", Card(name))
     monkeypatch.setattr(weights, "BUNDLED", tmp_path)
@@ -95,6 +97,59 @@ def test_the_best_of_all_scales_are_kept(bundled: Path) -> None:
     known = {tuple(xy) for part in parts for xy in part.keypoints.tolist()}
     assert {tuple(xy) for xy in together.keypoints.tolist()} < known
     assert len(Evo(max_keypoints=10, scales=[0.1, 4]).extract(picture[:9, :9])) <= 10
+
+
+def test_fine_descriptors_are_those_of_the_picture_and_of_it_enlarged(
+    bundled: Path,
+) -> None:
+    picture = make_texture((120, 90))[..., 0]
+    coarse = Evo(max_keypoints=200, scales=[1.0, 0.5]).extract(picture)
+    fine = EvoFine(max_keypoints=200).extract(picture)
+    np.testing.assert_array_equal(fine.keypoints, coarse.keypoints)
+    np.testing.assert_array_equal(fine.scores, coarse.scores)
+    own, closer = fine.descriptors[:, :128], fine.descriptors[:, 128:]
+    np.testing.assert_allclose(own, coarse.descriptors * 0.5**0.5, atol=1e-5)
+    # Keypoints of half the size are described once more where those of the whole are.
+    whole = Evo(max_keypoints=200, scales=[1.0])
+    seen = whole._look([picture], 1.0)
+    xy = torch.from_numpy(fine.keypoints)
+    there = describe_places(seen.dense, seen.image_size, 0, xy).numpy() * 0.5**0.5
+    of_half = np.abs(closer - there).max(axis=1) < 1e-3
+    only_whole = {tuple(xy) for xy in whole.extract(picture).keypoints.tolist()}
+    is_whole = np.array([tuple(xy) in only_whole for xy in fine.keypoints.tolist()])
+    assert 10 < of_half.sum() < 190
+    np.testing.assert_array_equal(of_half, ~is_whole)
+
+
+def test_fine_descriptors_lie_where_the_keypoints_are(bundled: Path) -> None:
+    """An enlarged picture at half the scale is the picture itself: twice the same."""
+    picture = make_texture((128, 96))
+    fine = EvoFine(max_keypoints=100, scales=[1.0])
+    fine._enlarged = 1.0
+    own, closer = np.split(fine.extract(picture).descriptors, 2, axis=1)
+    np.testing.assert_allclose(own, closer, atol=1e-4)
+
+
+def test_fine_has_fewer_near_misses(town_photos: Path) -> None:
+    """Bundled weights on a picture and the same one turned, darkened and noisy."""
+    rng = np.random.default_rng(0)
+    turn = cv2.getRotationMatrix2D((256, 192), 20, 0.9)
+    right, near = np.zeros(2), np.zeros(2)
+    for path in sorted((town_photos / "images").iterdir())[:3]:
+        picture = cv2.imread(str(path))
+        turned = cv2.warpAffine(picture, turn, (512, 384))
+        dark = turned * 0.4 + rng.normal(0, 6, turned.shape)
+        other = np.asarray(dark.clip(0, 255), np.uint8)
+        for i, name in enumerate(("evo", "evo-fine")):
+            method = build_extractor(name, max_keypoints=600, device="cpu")
+            a, b = method.extract(picture), method.extract(other)
+            found = build_matcher("nearest", device="cpu").match(a, b).indices
+            moved = a.keypoints[found[:, 0]] @ turn[:, :2].T + turn[:, 2]
+            off = np.linalg.norm(moved - b.keypoints[found[:, 1]], axis=1)
+            right[i] += (off < 3).sum()
+            near[i] += ((off > 3) & (off < 20)).sum()
+    assert right[0] > 300 and right[1] > 0.9 * right[0]
+    assert near[0] > 30 and near[1] < 0.8 * near[0]
 
 
 def test_given_weights_go_before_bundled_ones(bundled: Path, tmp_path: Path) -> None:
