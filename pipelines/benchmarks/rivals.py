@@ -1,4 +1,4 @@
-"""Our fast extractor, all of it, beside the bare networks of SEKD and PG2SD.
+"""Our extractors, all of them, beside the bare networks of SEKD and PG2SD.
 
 SEKD's is the one in `nets/sekd.py`; PG2SD's is built here layer by layer as its authors
 describe it, for the time that it takes: nine convolutions at full resolution, dilated
@@ -34,21 +34,27 @@ _LATE_DILATIONS = (4, 8, 16)
 def measure_rivals(
     threads: int, repeats: int = 5, seed: int = 0, size: tuple[int, int] = SIZE
 ) -> Result:
-    """Time whole extraction by `evo`, and the bare networks of two others."""
+    """Time whole extraction by `evo` and `evo-fine`, and two others' bare networks."""
     keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         torch.manual_seed(seed)
         picture = render_picture(seed, size)
-        extractor = build_extractor("evo", max_keypoints=KEYPOINTS)
+        ours = {
+            f"{name}, extracted": build_extractor(name, max_keypoints=KEYPOINTS)
+            for name in ("evo", "evo-fine")
+        }
         sekd, pg2sd = (
             prepare_for_use(net, "cpu", bf16=False)
             for net in (SekdNet(), _build_pg2sd())
         )
         rgb = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
         jobs: dict[str, Callable[[], object]] = {
-            "evo, extracted": partial(extractor.extract, np.ascontiguousarray(picture)),
+            **{
+                name: partial(extractor.extract, np.ascontiguousarray(picture))
+                for name, extractor in ours.items()
+            },
             "SEKD, forward only": partial(sekd, rgb[:, :1]),
             "PG2SD, forward only": partial(pg2sd, rgb),
         }
@@ -59,18 +65,18 @@ def measure_rivals(
     finally:
         torch.set_num_threads(before)
     best = {name: min(ways) for name, ways in ms.items()}
-    ours, *theirs = best
+    evo, _, *theirs = best
     rows = [
         {
             "what": name,
             "ms, all cores on one": ms[name][0],
             "ms, one on each core": ms[name][1],
-            "over evo": best[name] / best[ours],
+            "over evo": best[name] / best[evo],
         }
         for name in ms
     ]
     checks = [
-        Check(f"evo over {name}", best[ours] / best[name], limit)
+        Check(f"evo over {name}", best[evo] / best[name], limit)
         for name, limit in zip(theirs, (SEKD_LIMIT, PG2SD_LIMIT), strict=True)
     ]
     title = f"Rivals: {size[0]} x {size[1]}, {threads} thread(s)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,7 @@ from torch import Tensor
 from sfm_features.errors import OptionError
 from sfm_features.nets.blocks import prepare_for_use
 from sfm_features.nets.decode import Seen, describe, describe_places, look
-from sfm_features.nets.dense import Dense, DenseNet, pad_to_stride
+from sfm_features.nets.dense import DenseNet, pad_to_stride
 from sfm_features.nets.grey import grey_from_rgb
 from sfm_features.nets.memory import keep_freed_memory
 from sfm_features.nets.peaks import DecodeOptions
@@ -26,6 +26,14 @@ from sfm_features.types import U8, Extractor, Features, undo_resize
 
 _LEAST_SIDE_PX = 32
 """A picture is not shrunk below it; there would be nothing left to see."""
+
+
+@dataclass(frozen=True)
+class _Closer:
+    """Descriptor maps (B, D, h, w) of enlarged pictures, of a size (width, height)."""
+
+    maps: Tensor
+    image_size: tuple[int, int]
 
 
 class NetExtractor(Extractor):
@@ -91,18 +99,17 @@ class NetExtractor(Extractor):
         """Run the network at a scale, and find peaks."""
         return look(self._net, self._resize(grey, scale), self._options)
 
-    def _look_closer(
-        self, grey: Sequence[U8], seen: Sequence[Seen]
-    ) -> list[tuple[Dense, tuple[int, int]]]:
-        """Run the network on each scale's pictures enlarged, but on none twice."""
-        known = {part.image_size: part.dense for part in seen}
+    def _look_closer(self, grey: Sequence[U8], seen: Sequence[Seen]) -> list[_Closer]:
+        """Describe each scale's pictures enlarged, but none of one size twice."""
+        known = {part.image_size: part.dense.descriptors for part in seen}
         found = []
         for scale in self._scales:
             batch = self._resize(grey, scale * self._enlarged)
             size = (batch.shape[3], batch.shape[2])
             if size not in known:
-                known[size] = self._net(pad_to_stride(batch, self._net.stride))
-            found.append((known[size], size))
+                padded = pad_to_stride(batch, self._net.stride)
+                known[size] = self._net.describe(padded)
+            found.append(_Closer(known[size], size))
         return found
 
     def _resize(self, grey: Sequence[U8], scale: float) -> Tensor:
@@ -118,7 +125,7 @@ class NetExtractor(Extractor):
     def _describe(
         self,
         seen: Sequence[Seen],
-        closer: Sequence[tuple[Dense, tuple[int, int]]],
+        closer: Sequence[_Closer],
         image: int,
         shape: tuple[int, ...],
     ) -> Features:
@@ -132,7 +139,7 @@ class NetExtractor(Extractor):
         ]
         if closer:
             found = [
-                _add_closer(features, *part, image)
+                self._add_closer(features, part, image)
                 for features, part in zip(found, closer, strict=True)
             ]
         placed = [undo_resize(f.keypoints, size, f.image_size) for f in found]
@@ -147,23 +154,20 @@ class NetExtractor(Extractor):
             size,
         )
 
+    def _add_closer(self, features: Features, closer: _Closer, image: int) -> Features:
+        """Put beside each descriptor what the enlarged picture says of its place."""
+        there = undo_resize(features.keypoints, closer.image_size, features.image_size)
+        xy = torch.from_numpy(there).to(closer.maps.device)
+        added = describe_places(self._net, closer.maps, image, xy).cpu().numpy()
+        both = np.concatenate([features.descriptors, added], axis=1)
+        return replace(features, descriptors=both * np.float32(0.5**0.5))
+
 
 def _share_among(scores: Sequence[Tensor], most: int) -> list[int]:
     """Return how many of each part's scores, best first, are among the best of all."""
     scale = torch.cat([torch.full_like(s, i) for i, s in enumerate(scores)])
     order = torch.cat(list(scores)).argsort(descending=True, stable=True)[:most]
     return [int((scale[order] == i).sum()) for i in range(len(scores))]
-
-
-def _add_closer(
-    features: Features, dense: Dense, image_size: tuple[int, int], image: int
-) -> Features:
-    """Put beside each descriptor what an enlarged picture shows at the same place."""
-    there = undo_resize(features.keypoints, image_size, features.image_size)
-    xy = torch.from_numpy(there).to(dense.descriptors.device)
-    added = describe_places(dense, image_size, image, xy).cpu().numpy()
-    both = np.concatenate([features.descriptors, added], axis=1) * np.sqrt(0.5)
-    return replace(features, descriptors=both.astype(np.float32))
 
 
 def _resize_side(side: int, scale: float) -> int:

@@ -109,15 +109,11 @@ def describe(
         return _pack(xy, descriptors, seen.scores[image][:most], seen.image_size)
 
 
-def describe_places(
-    dense: Dense, image_size: tuple[int, int], image: int, xy: Tensor
-) -> Tensor:
-    """Describe places (N, 2) of an image, keypoints or not: unit descriptors (N, D)."""
-    padded_size = (dense.logits.shape[3], dense.logits.shape[2])
-    last = torch.tensor(image_size, device=xy.device) - 1
-    inside = torch.minimum(xy.clamp(min=0), last)
-    maps = dense.descriptors[image : image + 1]
-    return functional.normalize(sample_rows(maps, inside[None], padded_size)[0], dim=1)
+def describe_places(net: DenseNet, maps: Tensor, image: int, xy: Tensor) -> Tensor:
+    """Read descriptor maps at places (N, 2) of an image: unit descriptors (N, D)."""
+    height, width = (cells * net.descriptor_stride for cells in maps.shape[2:])
+    found = sample_rows(maps[image : image + 1], xy[None], (width, height))[0]
+    return functional.normalize(found, dim=1)
 
 
 def _choose_way(dense: Dense) -> tuple[Run, AbstractContextManager[None]]:

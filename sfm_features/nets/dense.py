@@ -58,6 +58,11 @@ class DenseNet(nn.Module, ABC):
     def forward(self, grey: Tensor) -> Dense:
         """Run on grey (B, 1, H, W) in [0, 1]."""
 
+    def describe(self, grey: Tensor) -> Tensor:
+        """Return the descriptors (B, D, h, w) alone, not of unit length yet."""
+        dense: Dense = self(grey)
+        return dense.descriptors
+
     def refine(self, grey: Tensor, pixels: Tensor) -> Tensor:
         """Return the exact places (B, N, 2) of peaks at pixels (B, N, 2).
 

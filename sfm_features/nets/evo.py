@@ -50,14 +50,12 @@ class EvoNet(DenseNet):
         self.refiner = Refiner()
 
     def forward(self, grey: Tensor) -> Dense:
-        x2 = self.down2(self._prepare(grey))
-        x4 = self.down4(x2)
-        x8 = self.down8(x4)
-        y8 = _double(self.up8(self.down16(x8))).add_(x8)
-        y4 = self.up4(y8, x4)
-        descriptors = _double(self.descriptor8(y8)).add_(self.descriptor4(y4))
+        x2, y4, descriptors = self._describe(grey)
         logits = _unfold_pixels(self.detector(self.up2(y4, x2)).float())
         return Dense(logits, descriptors, grey=grey)
+
+    def describe(self, grey: Tensor) -> Tensor:
+        return self._describe(grey)[2]
 
     def describe_levels(self, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return features at 1/2, 1/4 and 1/8 of the size: what pictures look like."""
@@ -80,6 +78,15 @@ class EvoNet(DenseNet):
             layer.weight.data = mapped[:, :, None, None].to(weight)
             layer.bias.data = shifted.to(bias)
         return True
+
+    def _describe(self, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the detector sees at 1/2 and 1/4 of the size, and descriptors."""
+        x2 = self.down2(self._prepare(grey))
+        x4 = self.down4(x2)
+        x8 = self.down8(x4)
+        y8 = _double(self.up8(self.down16(x8))).add_(x8)
+        y4 = self.up4(y8, x4)
+        return x2, y4, _double(self.descriptor8(y8)).add_(self.descriptor4(y4))
 
     def _prepare(self, grey: Tensor) -> Tensor:
         """Standardise and fold 2 x 2 pixels into channels: (B, 4, H / 2, W / 2)."""

@@ -131,6 +131,7 @@ class Ensemble(nn.Module):
 
     def _describe(self, net: nn.Module, grey: Tensor, size: float = 1.0) -> Tensor:
         """Return a network's unit descriptors, one for each cell of the student."""
+        assert isinstance(net, DenseNet)
         cells = (grey.shape[2] // self.cell_px, grey.shape[3] // self.cell_px)
         if size != 1:
             sides = [round(side * size / self.stride) for side in grey.shape[2:]]
@@ -138,8 +139,7 @@ class Ensemble(nn.Module):
                 grey, [max(n, 1) * self.stride for n in sides], mode="bicubic"
             ).contiguous(memory_format=torch.channels_last)
         with autocast(grey.device):
-            maps: Tensor = net(grey).descriptors
-        maps = functional.normalize(maps.float(), dim=1)
+            maps = functional.normalize(net.describe(grey).float(), dim=1)
         if maps.shape[2:] == cells:
             return maps
         # Read in the middles of the cells.
