@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -26,14 +26,6 @@ from sfm_features.types import U8, Extractor, Features, undo_resize
 
 _LEAST_SIDE_PX = 32
 """A picture is not shrunk below it; there would be nothing left to see."""
-
-
-@dataclass(frozen=True)
-class _Closer:
-    """Descriptor maps (B, D, h, w) of enlarged pictures, of a size (width, height)."""
-
-    maps: Tensor
-    image_size: tuple[int, int]
 
 
 class NetExtractor(Extractor):
@@ -76,14 +68,15 @@ class NetExtractor(Extractor):
         grey = [grey_from_rgb(image) for image in images]
         with torch.inference_mode():
             seen = [self._look(grey, scale) for scale in self._scales]
-            closer = self._look_closer(grey, seen) if self._enlarged else []
-            return [
-                self._describe(seen, closer, i, grey[i].shape) for i in range(len(grey))
-            ]
+            return [self._describe(seen, i, grey[i]) for i in range(len(grey))]
 
     def count_side_by_side(self) -> int:
-        """Count the cores that the CPU may use; a GPU does one batch after another."""
-        return torch.get_num_threads() if self._device == "cpu" else 1
+        """Count the cores that the CPU may use; a GPU does one batch after another.
+
+        An enlarged picture keeps all of them busy, and one on each takes much memory.
+        """
+        alone = self._enlarged or self._device != "cpu"
+        return 1 if alone else torch.get_num_threads()
 
     @contextmanager
     def work_side_by_side(self) -> Iterator[Callable[[], None]]:
@@ -99,19 +92,6 @@ class NetExtractor(Extractor):
         """Run the network at a scale, and find peaks."""
         return look(self._net, self._resize(grey, scale), self._options)
 
-    def _look_closer(self, grey: Sequence[U8], seen: Sequence[Seen]) -> list[_Closer]:
-        """Describe each scale's pictures enlarged, but none of one size twice."""
-        known = {part.image_size: part.dense.descriptors for part in seen}
-        found = []
-        for scale in self._scales:
-            batch = self._resize(grey, scale * self._enlarged)
-            size = (batch.shape[3], batch.shape[2])
-            if size not in known:
-                padded = pad_to_stride(batch, self._net.stride)
-                known[size] = self._net.describe(padded)
-            found.append(_Closer(known[size], size))
-        return found
-
     def _resize(self, grey: Sequence[U8], scale: float) -> Tensor:
         """Make a batch (B, 1, H, W) of pictures at a scale, from 0 to 1."""
         height, width = grey[0].shape
@@ -122,26 +102,17 @@ class NetExtractor(Extractor):
             grey = [np.asarray(cv2.resize(g, size, interpolation=how)) for g in grey]
         return torch.from_numpy(np.stack(grey)).to(self._device)[:, None].float() / 255
 
-    def _describe(
-        self,
-        seen: Sequence[Seen],
-        closer: Sequence[_Closer],
-        image: int,
-        shape: tuple[int, ...],
-    ) -> Features:
+    def _describe(self, seen: Sequence[Seen], image: int, grey: U8) -> Features:
         """Describe the best of all scales, best first; of equal ones, the first's."""
-        size = (shape[1], shape[0])
+        size = (grey.shape[1], grey.shape[0])
         most = self._options.max_keypoints
         counts = _share_among([part.scores[image] for part in seen], most)
         found = [
             describe(self._net, part, image, count)
             for part, count in zip(seen, counts, strict=True)
         ]
-        if closer:
-            found = [
-                self._add_closer(features, part, image)
-                for features, part in zip(found, closer, strict=True)
-            ]
+        if self._enlarged:
+            found = self._add_closer(found, seen, image, grey)
         placed = [undo_resize(f.keypoints, size, f.image_size) for f in found]
         if len(found) == 1:
             return replace(found[0], keypoints=placed[0], image_size=size)
@@ -154,13 +125,29 @@ class NetExtractor(Extractor):
             size,
         )
 
-    def _add_closer(self, features: Features, closer: _Closer, image: int) -> Features:
-        """Put beside each descriptor what the enlarged picture says of its place."""
-        there = undo_resize(features.keypoints, closer.image_size, features.image_size)
-        xy = torch.from_numpy(there).to(closer.maps.device)
-        added = describe_places(self._net, closer.maps, image, xy).cpu().numpy()
-        both = np.concatenate([features.descriptors, added], axis=1)
-        return replace(features, descriptors=both * np.float32(0.5**0.5))
+    def _add_closer(
+        self, found: list[Features], seen: Sequence[Seen], image: int, grey: U8
+    ) -> list[Features]:
+        """Put beside descriptors what the picture enlarged says of their places.
+
+        One picture at a time, as it takes so much memory.
+        """
+        known = {
+            part.image_size: part.dense.descriptors[image : image + 1] for part in seen
+        }
+        closer = []
+        for features, scale in zip(found, self._scales, strict=True):
+            picture = self._resize([grey], scale * self._enlarged)
+            size = (picture.shape[3], picture.shape[2])
+            maps = known.get(size)
+            if maps is None:
+                maps = self._net.describe(pad_to_stride(picture, self._net.stride))
+            there = undo_resize(features.keypoints, size, features.image_size)
+            xy = torch.from_numpy(there).to(maps.device)
+            added = describe_places(self._net, maps, xy).cpu().numpy()
+            both = np.concatenate([features.descriptors, added], axis=1)
+            closer.append(replace(features, descriptors=both * np.float32(0.5**0.5)))
+        return closer
 
 
 def _share_among(scores: Sequence[Tensor], most: int) -> list[int]:

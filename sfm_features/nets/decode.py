@@ -109,11 +109,10 @@ def describe(
         return _pack(xy, descriptors, seen.scores[image][:most], seen.image_size)
 
 
-def describe_places(net: DenseNet, maps: Tensor, image: int, xy: Tensor) -> Tensor:
-    """Read descriptor maps at places (N, 2) of an image: unit descriptors (N, D)."""
+def describe_places(net: DenseNet, maps: Tensor, xy: Tensor) -> Tensor:
+    """Read the descriptor maps of one image at places (N, 2): unit (N, D)."""
     height, width = (cells * net.descriptor_stride for cells in maps.shape[2:])
-    found = sample_rows(maps[image : image + 1], xy[None], (width, height))[0]
-    return functional.normalize(found, dim=1)
+    return functional.normalize(sample_rows(maps, xy[None], (width, height))[0], dim=1)
 
 
 def _choose_way(dense: Dense) -> tuple[Run, AbstractContextManager[None]]:

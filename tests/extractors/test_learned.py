@@ -114,7 +114,7 @@ def test_fine_descriptors_are_those_of_the_picture_and_of_it_enlarged(
     seen = whole._look([picture], 1.0)
     xy = torch.from_numpy(fine.keypoints)
     maps = seen.dense.descriptors
-    there = describe_places(whole._net, maps, 0, xy).numpy() * 0.5**0.5
+    there = describe_places(whole._net, maps, xy).numpy() * 0.5**0.5
     of_half = np.abs(closer - there).max(axis=1) < 1e-3
     only_whole = {tuple(xy) for xy in whole.extract(picture).keypoints.tolist()}
     is_whole = np.array([tuple(xy) in only_whole for xy in fine.keypoints.tolist()])
