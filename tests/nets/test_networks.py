@@ -73,6 +73,13 @@ def test_folding_changes_nothing(kind: type[DenseNet]) -> None:
     assert bool(left) == (kind is SekdNet)  # there no convolution comes before them
 
 
+@pytest.mark.parametrize("kind", NETS)
+def test_descriptors_alone_are_the_same(kind: type[DenseNet]) -> None:
+    net, grey = _make_used(kind), torch.rand(1, 1, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(net.describe(grey), net(grey).descriptors)
+
+
 @pytest.mark.parametrize("groups", [1, 4, 16])
 def test_a_folded_skip_is_a_skip(groups: int) -> None:
     torch.manual_seed(0)
