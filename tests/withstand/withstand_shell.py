@@ -26,7 +26,8 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _POLL_S = 0.002
-_PATIENCE_S = 60.0
+_PATIENCE_S = 180.0
+"""Only tells what hangs; a busy machine may take a minute for what takes seconds."""
 # Threads do not survive a fork, and OpenBLAS starts its own when it is imported.
 _ONE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
