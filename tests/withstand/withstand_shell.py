@@ -8,6 +8,7 @@ that hangs shows. Only Python's own tidying up is left out, as it takes long.
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import functools
 import gc
 import json
@@ -26,8 +27,8 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _POLL_S = 0.002
-_PATIENCE_S = 180.0
-"""Only tells what hangs; a busy machine may take a minute for what takes seconds."""
+_PATIENCE_S = 60.0
+_DUMP_S = 5.0
 # Threads do not survive a fork, and OpenBLAS starts its own when it is imported.
 _ONE_THREAD = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -103,11 +104,19 @@ class Running:
         deadline = time.monotonic() + seconds
         while self.is_running():
             if time.monotonic() > deadline:
-                os.kill(self.pid, signal.SIGKILL)
+                self._kill_and_dump()
                 raise AssertionError(f"still running after {seconds} s\n{self.text}")
             time.sleep(_POLL_S)
         assert self._code is not None
         return Result(self._code, self.text)
+
+    def _kill_and_dump(self) -> None:
+        """Let it say on its way out where each of its threads was."""
+        os.kill(self.pid, signal.SIGABRT)
+        deadline = time.monotonic() + _DUMP_S
+        while self.is_running() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        self.signal(signal.SIGKILL)
 
     def wait_for_words(self) -> None:
         """Wait until it has said anything at all, or has ended."""
@@ -246,6 +255,7 @@ def _become_command(request: dict[str, object]) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)
+    faulthandler.enable()
     if request["folder"] is not None:
         os.chdir(str(request["folder"]))
     if request["commit_often"]:
