@@ -22,6 +22,7 @@ from sfm_features.registry import (
 from sfm_features.types import Extractor, Matcher
 
 KEYWORDS = {"max_keypoints", "device", "seed", "weights", "download"}
+WITHOUT_WEIGHTS = [name for name in EXTRACTORS if not hash_weights(name, None)]
 
 
 @pytest.mark.parametrize("name", sorted(EXTRACTORS))
@@ -33,9 +34,6 @@ def test_extractors_take_the_same_keywords(name: str) -> None:
     own = {"scales"} if name in WITH_SCALES else set()
     assert set(parameters) == KEYWORDS | own
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
-
-
-WITHOUT_WEIGHTS = [name for name in EXTRACTORS if not hash_weights(name, None)]
 
 
 @pytest.mark.parametrize("name", sorted(set(WITHOUT_WEIGHTS) - {"sift"}))
