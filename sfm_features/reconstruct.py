@@ -54,11 +54,14 @@ class ReconstructOptions:
     """Match the pairs of this file instead of choosing them."""
     pairing: Literal["auto", "exhaustive", "sequential", "retrieval"] = "auto"
     """Match all images with all, each with those that follow it by name, or with those
-    and what looks like it; auto: all up to 60 images, retrieval above."""
+    and what looks like it; auto: all up to 60 images, above that retrieval, or all
+    where no codebook fits the features."""
     overlap: int = 10
     """How many images ahead, for sequential pairing and retrieval."""
     neighbours: int = 30
     """How many images that look alike, for retrieval."""
+    codebook: Path | None = None
+    """Codebook for retrieval, if the features are not evo's."""
     report: bool = True
     """Write report.html."""
 
@@ -128,9 +131,7 @@ def _choose_pairs(
         return read_pairs(options.pairs, names)
     pairing = options.pairing
     if pairing == "auto":
-        pairing = "exhaustive"
-        if len(names) > _MOST_EXHAUSTIVE and _has_codebook(features):
-            pairing = "retrieval"
+        pairing = _choose_pairing(features, names, options)
     if pairing == "exhaustive":
         chosen = pair_exhaustively(names)
     elif pairing == "sequential":
@@ -143,10 +144,23 @@ def _choose_pairs(
     return chosen
 
 
-def _has_codebook(features: Path) -> bool:
+def _choose_pairing(
+    features: Path, names: Sequence[str], options: ReconstructOptions
+) -> Literal["exhaustive", "retrieval"]:
+    """Retrieve among many images, where a codebook fits them."""
+    if len(names) <= _MOST_EXHAUSTIVE:
+        return "exhaustive"
     from sfm_features.retrieve import has_codebook  # only now: it loads torch
 
-    return has_codebook(features)
+    if options.codebook is not None or has_codebook(features):
+        return "retrieval"
+    logger.warning(
+        "no codebook fits these features, so all of %d images are matched with all, "
+        "which takes long; shorter are --pairing sequential, or --codebook FILE, made "
+        "with `python -m pipelines.codebook`",
+        len(names),
+    )
+    return "exhaustive"
 
 
 def _pair_similar(
@@ -158,7 +172,7 @@ def _pair_similar(
     """Pair each image with those that follow it, and with those that look like it."""
     from sfm_features.retrieve import describe  # only now: it loads torch
 
-    describe(features, workspace.descriptors)
+    describe(features, workspace.descriptors, options.codebook)
     following = pair_sequentially(names, options.overlap, quadratic=False)
     return close_loops(workspace.descriptors, names, following, options.neighbours)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 BUNDLED_CODEBOOK = BUNDLED / "vlad-evo.safetensors"
 
+_BEGIN_ALIKE: Mapping[str, str] = {"evo-fine": "evo"}
+"""Extractors whose descriptors begin with another's, and its codebook fits them."""
+
 
 @dataclass(frozen=True)
 class DescribeSummary:
@@ -35,7 +39,7 @@ def describe(
 ) -> DescribeSummary:
     """Describe the images of a feature file into an HDF5 file, or complete it.
 
-    Without a codebook of one's own, features must be evo's.
+    Without a codebook of one's own, features must be evo's or evo-fine's.
     """
     start = time.perf_counter()
     path = codebook or BUNDLED_CODEBOOK
@@ -72,10 +76,11 @@ def has_codebook(features: Path) -> bool:
 def fits(store: FeatureStore, vlad: Vlad, card: Card) -> bool:
     """Tell whether a codebook was made of such features as these."""
     made_of = str(card.recipe.get("extractor", ""))
-    return (
-        store.config.get("extractor", made_of) == made_of
-        and _measure_length(store, vlad.local_dim) == vlad.local_dim
-    )
+    extractor = store.config.get("extractor", made_of)
+    length = _measure_length(store, vlad.local_dim)
+    if _BEGIN_ALIKE.get(extractor) == made_of:
+        return length > vlad.local_dim
+    return extractor == made_of and length == vlad.local_dim
 
 
 def _measure_length(store: FeatureStore, default: int) -> int:

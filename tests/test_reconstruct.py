@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -22,6 +23,7 @@ from sfm_features.pairs import PairOptions, choose_pairs, read_pairs
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import read_truth
 from sfm_features.summary import Summary
+from sfm_features.training.codebook import train_codebook
 from sfm_features.types import RunOptions
 
 QUICK = ReconstructOptions(report=False)
@@ -206,7 +208,10 @@ def test_sequential_pairs_are_fewer(town_photos: Path, tmp_path: Path) -> None:
 
 
 def test_many_images_are_paired_by_what_looks_alike(
-    town_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    town_photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Features that no codebook fits are matched as few images are: all with all."""
     monkeypatch.setattr(stage, "_MOST_EXHAUSTIVE", 5)
@@ -217,6 +222,15 @@ def test_many_images_are_paired_by_what_looks_alike(
         summary = reconstruct(town_photos / "images", output, options, extraction)
         assert least <= len(read_pairs(output / "pairs.txt")) <= most
         assert summary.models[0].registered == 12
+        assert ("--codebook" in caplog.text) == (extractor == "sift")
+    mine = tmp_path / "mine.safetensors"
+    photos = town_photos / "images"
+    train_codebook([photos, photos], mine, "sift", words=4, dim=8)
+    caplog.clear()
+    options = replace(options, codebook=mine)
+    summary = reconstruct(photos, output, options, extraction)
+    assert 20 <= len(read_pairs(output / "pairs.txt")) <= 50
+    assert summary.models[0].registered == 12 and not caplog.text
 
 
 def test_without_the_report_extra_the_model_is_kept(

@@ -18,7 +18,7 @@ from sfm_features.extract import ExtractOptions, extract
 from sfm_features.nets.vlad import Vlad, load_vlad, save_vlad
 from sfm_features.nets.weights import Card
 from sfm_features.pairs import PairOptions, choose_pairs, read_pairs
-from sfm_features.retrieve import describe
+from sfm_features.retrieve import describe, has_codebook
 from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.training.codebook import fit_vlad
 from sfm_features.types import Camera, Features, Pose
@@ -87,6 +87,25 @@ def test_describing_goes_on_and_says_what_does_not_fit(
     small.write_bytes(content[:-9] + b"123456789")
     with pytest.raises(WeightsError, match="SHA-256"):
         describe(features, tmp_path / "i.h5", small)
+
+
+def test_the_codebook_of_evo_fits_what_begins_alike(tmp_path: Path) -> None:
+    """Images are found by evo-fine's features just as by evo's."""
+    photos, rows = tmp_path / "photos", []
+    for i in range(3):
+        write_image(photos / f"{i}.png", make_texture((160, 120), i))
+    for name in ("evo", "evo-fine"):
+        features, output = tmp_path / f"{name}.h5", tmp_path / f"{name}-global.h5"
+        extract(photos, features, ExtractOptions(extractor=name, max_keypoints=100))
+        assert has_codebook(features)
+        describe(features, output)
+        with GlobalStore.open(output) as store:
+            rows.append(store.read_many(store.names()).astype(np.float32))
+    alike = rows[0] @ rows[1].T
+    assert alike.diagonal().min() > 0.999  # but for rounding
+    assert (alike - 2 * np.eye(3)).max() < 0.9  # which another image is far from
+    short = _write_features(tmp_path / "short.h5", "evo-fine")
+    assert not has_codebook(short)  # 8 numbers do not begin with 128
 
 
 def test_the_same_place_is_found_from_the_shell(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ class Vlad(nn.Module):
         return functional.normalize(flat, dim=0)
 
     def forward(self, descriptors: Tensor) -> Tensor:
-        """Describe an image (D,) by its unit descriptors (N, L)."""
+        """Describe an image (D,) by its unit descriptors (N, L), or so much of each."""
+        if descriptors.shape[1] > self.local_dim:
+            descriptors = functional.normalize(descriptors[:, : self.local_dim], dim=1)
         flat = self.aggregate(descriptors)
         if not flat.any():
             return flat.new_zeros(self.dim)
