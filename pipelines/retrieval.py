@@ -101,7 +101,7 @@ def _measure_places(
     features, groups = {}, {}
     for name, folder in folders.items():
         made = Workspace(output / "places" / name)
-        made.create()
+        made.root.mkdir(parents=True, exist_ok=True)
         listed = made.root / "images.txt"
         replace_text(listed, "\n".join(_choose(folder, args.most_images)) + "\n")
         options = replace(extraction, image_list=listed)

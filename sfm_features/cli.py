@@ -239,7 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-_WITH_LISTS = (ExtractOptions, TrainOptions, AdaptOptions, DepthOptions, ObjectOptions)
+_WITH_LISTS = (
+    *(ExtractOptions, colmap.CameraOptions),
+    *(TrainOptions, AdaptOptions, DepthOptions, ObjectOptions),
+)
 
 
 def _refuse_repeated(arguments: Sequence[str]) -> None:

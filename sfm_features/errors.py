@@ -19,6 +19,8 @@ SfmError
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class SfmError(Exception):
     """Base of all errors with a remedy: the shell prints it and exits with code 2."""
@@ -78,3 +80,17 @@ class ReconstructionError(SfmError):
 
 class Cancelled(SfmError):
     """The work was stopped on request; run it again to go on where it stopped."""
+
+
+def require_at_least(least: int, **options: int) -> None:
+    """Raise OptionError for an option that is below what makes sense."""
+    for name, value in options.items():
+        if value < least:
+            raise OptionError(f"{name}: {value} is less than {least}")
+
+
+def require_files(**options: Path | None) -> None:
+    """Raise InputError for a file that an option names and that is not there."""
+    for name, path in options.items():
+        if path is not None and not path.is_file():
+            raise InputError(f"{path}: no such file; check --{name}")

@@ -78,10 +78,14 @@ class ExtractOptions:
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """What was done: counts, bad images with the reason, seconds."""
+    """What was done: counts, bad images with the reason, seconds.
+
+    `names` are those asked for that have features now, sorted.
+    """
 
     written: int
     reused: int
+    names: Sequence[str] = ()
     skipped: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -133,6 +137,7 @@ def extract(
     summary = ExtractSummary(
         written=len(missing) - len(skipped) + num_unwritable,
         reused=len(names) - len(missing),
+        names=sorted(set(names) - set(skipped)),
         skipped=skipped,
         seconds=time.perf_counter() - start,
     )

@@ -121,7 +121,7 @@ class JournaledFile(io.RawIOBase):
                 path.touch()  # on a file that is there it would change the time
             self._file = path.open("r+b", buffering=0)
             try:
-                _lock(self._file, path)
+                lock(self._file, path)
                 _replay_journal(self._file, path)
                 self._size = self._committed_size = path.stat().st_size
             except BaseException:
@@ -241,7 +241,8 @@ def recover(path: Path) -> None:
         JournaledFile(path).close()
 
 
-def _lock(file: io.FileIO, path: Path) -> None:
+def lock(file: io.FileIO, path: Path) -> None:
+    """Hold a file for oneself until it is closed; raise BusyStore if another does."""
     if fcntl is None:
         return
     try:

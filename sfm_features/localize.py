@@ -79,8 +79,7 @@ def localize(
     if queries.priors is not None:
         wanted = add_priors(wanted, queries.priors)
     localizer = Localizer(map_folder, options, run)
-    with explain_os_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
+    with Workspace(output).claim(), explain_os_errors(output):
         journal = _Journal(output / "queries.jsonl", _stamp(map_folder, options, run))
         asked = {query.name: _ask(folder, query) for query in wanted}
         missing = [q for q in wanted if not journal.has(q.name, asked[q.name])]

@@ -37,6 +37,7 @@ from sfm_features.workspace import (
     forget_stamp,
     has_stamp,
     import_database,
+    list_matched,
     write_stamp,
 )
 
@@ -64,52 +65,58 @@ def add_to_map(
     extraction = replace(atlas.recall_extraction(options.weights), masks=options.masks)
     new, known = _part_known(map_folder, images, atlas.model)
     folders = [images.resolve(), *read_image_folders(map_folder)]
-    _start(workspace, map_folder)
-    features, matches = workspace.features, workspace.matches
-    with watch.time("extract"):
-        seed = int(atlas.config.get("seed", run.seed))  # that of the map's features
-        skipped = extract(
-            images, features, extraction, replace(run, seed=seed), new
-        ).skipped
-    new = [name for name in new if name not in skipped]
-    with watch.time("match"):
-        pairs = _choose_pairs(workspace, atlas, new, options)
-        match(features, pairs, matches, matching, run)
-    model, made = colmap.list_models(Workspace(map_folder).sparse)[0], workspace.sparse
-    with colmap.cancel_on_signals() as stop:
-        with watch.time("import"):
-            stamp = import_database(
-                *(workspace, images, features, matches, cameras, model),
-                names=sorted({*atlas.model.images, *new}),
-                same_camera=options.same_camera,
-            )
-        with watch.time("verify"):
-            colmap.verify_pairs(
-                workspace.database, verification, run.seed, cancellation=stop
-            )
-        with watch.time("add"):
-            stamp = digest(stamp, verification, options.refine, run.seed)
-            if not (made.exists() and has_stamp(made, stamp)):
-                forget_stamp(made)
-                colmap.add_images(
-                    *(model, workspace.database, folders, made / "0", new),
-                    *(run.seed, options.refine, stop),
+    _refuse_itself(workspace, map_folder)
+    with workspace.claim():
+        _start(workspace, map_folder)
+        features, matches = workspace.features, workspace.matches
+        with watch.time("extract"):
+            seed = int(atlas.config.get("seed", run.seed))  # that of the map's features
+            skipped = extract(
+                images, features, extraction, replace(run, seed=seed), new
+            ).skipped
+        new = [name for name in new if name not in skipped]
+        with watch.time("match"):
+            wanted = _choose_pairs(workspace, atlas, new, options)
+            match(features, wanted, matches, matching, run)
+            pairs = list_matched(matches, [*atlas.model.images, *new], wanted)
+        model, made = (
+            colmap.list_models(Workspace(map_folder).sparse)[0],
+            workspace.sparse,
+        )
+        with colmap.cancel_on_signals() as stop:
+            with watch.time("import"):
+                stamp = import_database(
+                    *(workspace, images, features, matches, cameras),
+                    *(sorted({*atlas.model.images, *new}), pairs, model),
+                    same_camera=options.same_camera,
                 )
-                write_stamp(made, stamp)
-    larger = colmap.read_model(made / "0")
-    summary = AddSummary(
-        images=len(new) + len(skipped),
-        added={n: _count_points(larger, n) for n in new if n in larger.images},
-        before=summarize_model(atlas.model, "sparse/0"),
-        after=summarize_model(larger, "sparse/0"),
-        known=known,
-        skipped=skipped,
-        unregistered=_explain_absent(workspace, new, pairs, larger),
-        seconds=watch.seconds,
-        image_folders=[str(folder) for folder in folders],
-    )
-    with explain_os_errors(output):
-        summary.write(output)
+            with watch.time("verify"):
+                colmap.verify_pairs(
+                    workspace.database, verification, run.seed, cancellation=stop
+                )
+            with watch.time("add"):
+                stamp = digest(stamp, verification, options.refine, run.seed)
+                if not (made.exists() and has_stamp(made, stamp)):
+                    forget_stamp(made)
+                    colmap.add_images(
+                        *(model, workspace.database, folders, made / "0", new),
+                        *(run.seed, options.refine, stop),
+                    )
+                    write_stamp(made, stamp)
+        larger = colmap.read_model(made / "0")
+        summary = AddSummary(
+            images=len(new) + len(skipped),
+            added={n: _count_points(larger, n) for n in new if n in larger.images},
+            before=summarize_model(atlas.model, "sparse/0"),
+            after=summarize_model(larger, "sparse/0"),
+            known=known,
+            skipped=skipped,
+            unregistered=_explain_absent(workspace, new, wanted, larger),
+            seconds=watch.seconds,
+            image_folders=[str(folder) for folder in folders],
+        )
+        with explain_os_errors(output):
+            summary.write(output)
     return summary
 
 
@@ -148,20 +155,23 @@ def _refuse_another(path: Path, folders: Sequence[Path], name: str) -> None:
             return
 
 
-def _start(workspace: Workspace, map_folder: Path) -> None:
-    """Begin the larger map with the features of the first, or go on with it."""
-    source, origin = Workspace(map_folder), workspace.root / "map"
+def _refuse_itself(workspace: Workspace, map_folder: Path) -> None:
     if workspace.root.resolve() == map_folder.resolve():
         raise InputError(
             f"{workspace.root}: is the map itself, which stays as it is; choose "
             "another --output"
         )
+
+
+def _start(workspace: Workspace, map_folder: Path) -> None:
+    """Begin the larger map with the features of the first, or go on with it."""
+    source, origin = Workspace(map_folder), workspace.root / "map"
     states = [file_state(path) for path in sorted(source.sparse.glob("0/*"))]
     stamp = digest(file_state(source.features), states)
-    workspace.create()
     with explain_os_errors(workspace.root):
         if not has_stamp(origin, stamp):
-            if any(path.name != ".map.stamp" for path in workspace.root.iterdir()):
+            own = {".map.stamp", workspace.lock.name}
+            if any(path.name not in own for path in workspace.root.iterdir()):
                 raise InputError(
                     f"{workspace.root}: was not begun from {map_folder} as it is now; "
                     "choose another --output, or delete it"

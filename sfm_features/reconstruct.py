@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sfm_features import colmap
-from sfm_features.errors import MissingExtra, ReconstructionError
+from sfm_features.errors import MissingExtra, ReconstructionError, require_files
 from sfm_features.extract import ExtractOptions, extract
+from sfm_features.images import list_images
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_turntable
 from sfm_features.metrics import model_errors
@@ -23,7 +24,7 @@ from sfm_features.pairs import (
 from sfm_features.reporting import report_reconstruction
 from sfm_features.similar import close_loops
 from sfm_features.still import explain_still
-from sfm_features.store import FeatureStore, MatchStore
+from sfm_features.store import FeatureStore
 from sfm_features.summary import Summary, explain_unregistered, summarize_model
 from sfm_features.types import Model, Pair, Pose, RunOptions
 from sfm_features.workspace import (
@@ -33,6 +34,7 @@ from sfm_features.workspace import (
     forget_stamp,
     has_stamp,
     import_database,
+    list_matched,
     write_stamp,
 )
 
@@ -65,6 +67,14 @@ class ReconstructOptions:
     report: bool = True
     """Write report.html."""
 
+    def __post_init__(self) -> None:
+        require_files(
+            features=self.features,
+            matches=self.matches,
+            pairs=self.pairs,
+            codebook=self.codebook,
+        )
+
 
 def reconstruct(
     images: Path,
@@ -85,48 +95,88 @@ def reconstruct(
     """
     refuse_turntable(options.matches, matching)
     watch, workspace = Stopwatch(), Workspace(output)
-    workspace.create()
-    skipped: dict[str, str] = {}
-    with watch.time("extract"):
-        features = options.features
-        if features is None:
-            features = workspace.features
-            skipped = extract(images, features, extraction, run).skipped
-    with watch.time("match"):
-        matches = options.matches
-        if matches is None:
-            matches = workspace.matches
-            wanted = _choose_pairs(workspace, features, options)
-            match(features, wanted, matches, matching, run)
-    with colmap.cancel_on_signals() as stop:
-        with watch.time("import"):
-            imported = import_database(workspace, images, features, matches, cameras)
-        with watch.time("verify"):
-            verified = _verify(workspace, verification, run.seed, imported, stop)
-        with watch.time("map"):
-            failure = _map(workspace, images, mapping, run.seed, verified, stop)
-    models = [colmap.read_model(path) for path in colmap.list_models(workspace.sparse)]
-    files = features, matches
-    summary = replace(
-        _summarize(workspace, *files, models, skipped, watch.seconds, truth),
-        image_folders=[str(images.resolve())],
-    )
-    with explain_os_errors(output):
-        summary.write(output)
-    if options.report:
-        used = (options, extraction, matching, cameras, verification, mapping, run)
-        _report(workspace, images, *files, models, summary, used)
+    features = options.features or workspace.features
+    matches = options.matches or workspace.matches
+    with workspace.claim():
+        with watch.time("extract"):
+            names, skipped = _prepare(images, features, options, extraction, run)
+        with watch.time("match"):
+            wanted = None  # of a file that was given: all
+            if options.matches is None:
+                wanted = _choose_pairs(workspace, features, names, options)
+                match(features, wanted, matches, matching, run)
+            pairs = list_matched(matches, names, wanted)
+        given = _Given(images, features, matches, names, pairs, skipped)
+        with colmap.cancel_on_signals() as stop:
+            with watch.time("import"):
+                imported = import_database(
+                    workspace, images, features, matches, cameras, names, pairs
+                )
+            with watch.time("verify"):
+                verified = _verify(workspace, verification, run.seed, imported, stop)
+            with watch.time("map"):
+                failure = _map(workspace, images, mapping, run.seed, verified, stop)
+        # After a failure what is there is an earlier run's.
+        found = [] if failure else colmap.list_models(workspace.sparse)
+        models = [colmap.read_model(path) for path in found]
+        summary = _summarize(workspace, given, models, watch.seconds, truth)
+        with explain_os_errors(output):
+            summary.write(output)
+        if options.report:
+            used = (options, extraction, matching, cameras, verification, mapping, run)
+            _report(workspace, given, models, summary, used)
     if failure is not None:
-        hint = f"; {summary.hint}" if summary.hint else ""
-        raise ReconstructionError(f"{failure}{hint}") from failure
+        raise ReconstructionError(_explain(failure, summary, workspace)) from failure
     return summary
 
 
-def _choose_pairs(
-    workspace: Workspace, features: Path, options: ReconstructOptions
-) -> list[Pair]:
+@dataclass(frozen=True)
+class _Given:
+    """What the models are made of: of the files, these images and pairs."""
+
+    images: Path
+    features: Path
+    matches: Path
+    names: Sequence[str]
+    pairs: Sequence[Pair]
+    skipped: Mapping[str, str]
+
+
+def _prepare(
+    images: Path,
+    features: Path,
+    options: ReconstructOptions,
+    extraction: ExtractOptions,
+    run: RunOptions,
+) -> tuple[Sequence[str], Mapping[str, str]]:
+    """Extract if need be; return the images to use, and why others cannot be."""
+    if options.features is None:
+        extracted = extract(images, features, extraction, run)
+        return extracted.names, extracted.skipped
     with FeatureStore.open(features) as store:
         names = store.names()
+    if extraction.image_list is not None:
+        listed = set(list_images(images, extraction.image_list))
+        names = [name for name in names if name in listed]
+    return names, {}
+
+
+def _explain(
+    failure: ReconstructionError, summary: Summary, workspace: Workspace
+) -> str:
+    """Say what failed, what may help, and what not to take for the result."""
+    said = [str(failure), summary.hint]
+    if workspace.sparse.exists():
+        said.append(f"{workspace.sparse} is what an earlier run made")
+    return "; ".join(part for part in said if part)
+
+
+def _choose_pairs(
+    workspace: Workspace,
+    features: Path,
+    names: Sequence[str],
+    options: ReconstructOptions,
+) -> list[Pair]:
     if options.pairs is not None:
         return read_pairs(options.pairs, names)
     pairing = options.pairing
@@ -185,7 +235,7 @@ def _verify(
     stop: colmap.Cancellation,
 ) -> str:
     """Verify the matches unless it is done; return the stamp."""
-    product, stamp = workspace.root / "verification", digest(imported, options, seed)
+    product, stamp = workspace.verification, digest(imported, options, seed)
     if not has_stamp(product, stamp):
         colmap.verify_pairs(workspace.database, options, seed, cancellation=stop)
         write_stamp(product, stamp)
@@ -221,18 +271,15 @@ def _map(
 
 def _summarize(
     workspace: Workspace,
-    features: Path,
-    matches: Path,
+    given: _Given,
     models: Sequence[Model],
-    skipped: Mapping[str, str],
     seconds: Mapping[str, float],
     truth: Mapping[str, Pose] | None,
 ) -> Summary:
     found = colmap.read_verified(workspace.database)
     verified = {pair: len(inliers) for pair, inliers in found.items()}
-    with FeatureStore.open(features) as f, MatchStore.open(matches) as m:
-        counts = {name: len(f.read_keypoints(name)) for name in f.names()}
-        paired = m.pairs(counts)
+    with FeatureStore.open(given.features) as f:
+        counts = {name: len(f.read_keypoints(name)) for name in given.names}
         hint = explain_still(
             {pair: inliers.indices for pair, inliers in found.items()},
             lambda name: (f.read_keypoints(name), f.read_size(name)),
@@ -244,21 +291,20 @@ def _summarize(
         poses = {name: image.cam_from_world for name, image in models[0].images.items()}
         errors = model_errors(poses, truth)
     return Summary(
-        len(counts) + len(skipped),
+        len(counts) + len(given.skipped),
         [summarize_model(model, f"sparse/{i}") for i, model in enumerate(models)],
-        skipped,
-        explain_unregistered(counts, paired, verified, models),
+        given.skipped,
+        explain_unregistered(counts, given.pairs, verified, models),
         seconds,
         errors,
+        image_folders=[str(given.images.resolve())],
         hint=hint,
     )
 
 
 def _report(
     workspace: Workspace,
-    images: Path,
-    features: Path,
-    matches: Path,
+    given: _Given,
     models: Sequence[Model],
     summary: Summary,
     options: Sequence[Any],
@@ -266,7 +312,15 @@ def _report(
     named = {type(part).__name__.removesuffix("Options"): part for part in options}
     try:
         path = report_reconstruction(
-            workspace, images, features, matches, models, summary, named
+            workspace,
+            given.images,
+            given.features,
+            given.matches,
+            given.names,
+            given.pairs,
+            models,
+            summary,
+            named,
         )
     except MissingExtra as error:
         logger.warning("no report: %s", error)

@@ -20,6 +20,8 @@ def report_reconstruction(
     images: Path,
     features: Path,
     matches: Path,
+    names: Sequence[str],
+    pairs: Sequence[Pair],
     models: Sequence[Model],
     summary: Summary,
     options: Mapping[str, Any],
@@ -27,12 +29,11 @@ def report_reconstruction(
     """Write report.html; raise MissingExtra when what draws it is not installed."""
     verified = colmap.read_verified(workspace.database)
     with FeatureStore.open(features) as f, MatchStore.open(matches) as m:
-        names = f.names()
         data = ReportData(
             images=images,
             keypoints={name: f.read_keypoints(name) for name in names},
             verified={pair: found.indices for pair, found in verified.items()},
-            matches=_LazyMatches(m, m.pairs(names)),
+            matches=_LazyMatches(m, pairs),
             model=models[0] if models else None,
             other_models=[list(model.images) for model in models[1:]],
             skipped=summary.skipped,
@@ -49,7 +50,7 @@ def report_reconstruction(
 class _LazyMatches(Mapping[Pair, I32]):
     """Reads the matches of a pair only when they are drawn."""
 
-    def __init__(self, store: MatchStore, pairs: list[Pair]) -> None:
+    def __init__(self, store: MatchStore, pairs: Sequence[Pair]) -> None:
         self._store = store
         self._pairs = dict.fromkeys(pairs)
 

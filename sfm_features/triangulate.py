@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfm_features import colmap
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, require_at_least, require_files
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_turntable
@@ -19,7 +19,12 @@ from sfm_features.pairs import (
 from sfm_features.store import FeatureStore
 from sfm_features.summary import Summary, summarize_model
 from sfm_features.types import Model, Pair, RunOptions
-from sfm_features.workspace import Stopwatch, Workspace, import_database
+from sfm_features.workspace import (
+    Stopwatch,
+    Workspace,
+    import_database,
+    list_matched,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ class TriangulateOptions:
     max_error_px: float = 4.0
     """Largest reprojection error of a point, and distance from an epipolar line."""
 
+    def __post_init__(self) -> None:
+        require_files(features=self.features, matches=self.matches, pairs=self.pairs)
+        require_at_least(1, neighbours=self.neighbours)
+
 
 def triangulate(
     model: Path,
@@ -51,47 +60,46 @@ def triangulate(
     """Triangulate the images of a posed model into OUTPUT/sparse/0."""
     refuse_turntable(options.matches, matching)
     watch, workspace = Stopwatch(), Workspace(output)
-    workspace.create()
     known = colmap.read_model(model)
+    names = sorted(known.images)
     features = options.features or workspace.features
     matches = options.matches or workspace.matches
-    with watch.time("extract"):
-        if options.features is None:
-            extract(images, features, extraction, run, names=sorted(known.images))
-        _check_all_there(features, model, known)
-    with watch.time("match"):
-        if options.matches is None:
-            match(
-                features,
-                _choose_pairs(workspace, known, options),
-                matches,
-                matching,
-                run,
-            )
-    with colmap.cancel_on_signals() as stop:
-        with watch.time("import"):
-            import_database(
-                workspace, images, features, matches, colmap.CameraOptions(), model
-            )
-        with watch.time("triangulate"):
-            colmap.triangulate_model(
-                model,
-                workspace.database,
-                images,
-                workspace.sparse / "0",
-                run.seed,
-                options.max_error_px,
-                cancellation=stop,
-            )
-    made = colmap.read_model(workspace.sparse / "0")
-    summary = Summary(
-        len(known.images),
-        [summarize_model(made, "sparse/0")],
-        seconds=watch.seconds,
-        image_folders=[str(images.resolve())],
-    )
-    with explain_os_errors(output):
-        summary.write(output)
+    with workspace.claim():
+        with watch.time("extract"):
+            if options.features is None:
+                extract(images, features, extraction, run, names)
+            _check_all_there(features, model, known)
+        with watch.time("match"):
+            wanted = None  # of a file that was given: all
+            if options.matches is None:
+                wanted = _choose_pairs(workspace, known, options)
+                match(features, wanted, matches, matching, run)
+            pairs = list_matched(matches, names, wanted)
+        with colmap.cancel_on_signals() as stop:
+            with watch.time("import"):
+                import_database(
+                    *(workspace, images, features, matches, colmap.CameraOptions()),
+                    *(names, pairs, model),
+                )
+            with watch.time("triangulate"):
+                colmap.triangulate_model(
+                    model,
+                    workspace.database,
+                    images,
+                    workspace.sparse / "0",
+                    run.seed,
+                    options.max_error_px,
+                    cancellation=stop,
+                )
+        made = colmap.read_model(workspace.sparse / "0")
+        summary = Summary(
+            len(known.images),
+            [summarize_model(made, "sparse/0")],
+            seconds=watch.seconds,
+            image_folders=[str(images.resolve())],
+        )
+        with explain_os_errors(output):
+            summary.write(output)
     return summary
 
 

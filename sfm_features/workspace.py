@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sfm_features import colmap
-from sfm_features.journal import explain_os_errors
+from sfm_features.journal import explain_os_errors, lock
+from sfm_features.similar import order_pair
 from sfm_features.store import FeatureStore, MatchStore
+from sfm_features.types import Pair
 
 _BLOCK_BYTES = 16 << 20
 
@@ -28,6 +30,10 @@ class Workspace:
     """The files of an output folder."""
 
     root: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
 
     @property
     def features(self) -> Path:
@@ -50,6 +56,11 @@ class Workspace:
         return self.root / "database.db"
 
     @property
+    def verification(self) -> Path:
+        """What verified matches are called; they are in the database."""
+        return self.root / "verification"
+
+    @property
     def sparse(self) -> Path:
         return self.root / "sparse"
 
@@ -57,10 +68,15 @@ class Workspace:
     def report(self) -> Path:
         return self.root / "report.html"
 
-    def create(self) -> None:
-        """Make the folder."""
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Make the folder and hold it for oneself; raise BusyStore if another does."""
         with explain_os_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
+            held = self.lock.open("ab", buffering=0)
+        with held:
+            lock(held, self.root)
+            yield
 
 
 class Stopwatch:
@@ -112,33 +128,46 @@ def import_database(
     features: Path,
     matches: Path,
     cameras: colmap.CameraOptions,
+    names: Sequence[str],
+    pairs: Sequence[Pair],
     reference: Path | None = None,
-    names: Sequence[str] | None = None,
     same_camera: bool = False,
 ) -> str:
-    """Make the database from features and matches if need be; return its stamp.
+    """Make the database of these images and pairs if need be; return its stamp.
 
-    Without `names` all images of the features are in it.
+    The files may hold more, from earlier runs that were asked for more.
     """
-    made_from = (cameras, reference, names, same_camera)
+    made_from = (cameras, reference, names, pairs, same_camera)
     stamp = digest(file_state(features), file_state(matches), *made_from)
     if workspace.database.exists() and has_stamp(workspace.database, stamp):
         return stamp
     forget_stamp(workspace.database)
+    forget_stamp(workspace.verification)  # what was verified was in the old one
     with FeatureStore.open(features) as f, MatchStore.open(matches) as m:
-        names = f.names() if names is None else names
         colmap.import_features_and_matches(
             workspace.database,
             images,
             names,
             cameras,
             ((name, f.read_keypoints(name), f.read_size(name)) for name in names),
-            ((pair, m.read(pair)) for pair in m.pairs(names)),
+            ((pair, m.read(pair)) for pair in pairs),
             reference,
             same_camera,
         )
     write_stamp(workspace.database, stamp)
     return stamp
+
+
+def list_matched(
+    matches: Path, names: Iterable[str], among: Iterable[Pair] | None = None
+) -> list[Pair]:
+    """List the pairs of a match file, as it has them; only those asked for, if any."""
+    with MatchStore.open(matches) as store:
+        found = store.pairs(names)
+    if among is None:
+        return found
+    asked = {order_pair(*pair) for pair in among}
+    return [pair for pair in found if order_pair(*pair) in asked]
 
 
 def copy_whole(source: Path, target: Path) -> None:

@@ -86,6 +86,13 @@ def test_stages_by_hand(
             ["adapt", "a", "--from", "evo", "--output", "o", "--taps", "b", "--taps=c"],
             "--taps is given 2 times",
         ),
+        (
+            ["reconstruct", "a", "--output", "o", "--camera-globs", "x/*=OPENCV"]
+            + ["--camera-globs", "y/*=PINHOLE"],
+            "--camera-globs is given 2 times",
+        ),
+        (["reconstruct", "a", "--output", "o", "--pairs", "p"], "check --pairs"),
+        (["reconstruct", "a", "--output", "o", "--min-inliers", "0"], "min_inliers: 0"),
     ],
 )
 def test_mistakes(

@@ -16,7 +16,12 @@ from sfm_features import colmap
 from sfm_features import reconstruct as stage
 from sfm_features.colmap import CameraOptions, MapperOptions
 from sfm_features.demo import DemoOptions, run_demo
-from sfm_features.errors import MissingExtra, PairsError, ReconstructionError
+from sfm_features.errors import (
+    BusyStore,
+    MissingExtra,
+    PairsError,
+    ReconstructionError,
+)
 from sfm_features.extract import ExtractOptions
 from sfm_features.match import MatchOptions
 from sfm_features.pairs import PairOptions, choose_pairs, read_pairs
@@ -25,6 +30,7 @@ from sfm_features.scenes import read_truth
 from sfm_features.summary import Summary
 from sfm_features.training.codebook import train_codebook
 from sfm_features.types import RunOptions
+from sfm_features.workspace import Workspace
 
 QUICK = ReconstructOptions(report=False)
 # What is tested here comes after extraction, so it should not change with our weights.
@@ -196,6 +202,68 @@ def test_pairs_of_a_file(town_photos: Path, tmp_path: Path) -> None:
             *(town_photos / "images", tmp_path / "strict", options, EXTRACTION),
             run=RunOptions(strict=True),
         )
+
+
+def test_only_what_is_asked_for_is_used(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    """A folder that an earlier run filled with more images and more pairs."""
+    output, photos = tmp_path / "out", town_photos / "images"
+    shutil.copytree(done[0], output)
+    names = [f"view{i:04d}.jpg" for i in range(12)]
+    listed, pairs = tmp_path / "list.txt", tmp_path / "pairs.txt"
+    listed.write_text("".join(f"{name}\n" for name in names[:6]))
+    few = replace(EXTRACTION, image_list=listed)
+    assert reconstruct(photos, output, QUICK, few).images == 6
+    assert reconstruct(photos, output, QUICK, EXTRACTION).images == 12
+    pairs.write_text(f"{names[0]} {names[1]}\n{names[1]} {names[2]}\n")
+    chain = replace(QUICK, pairs=pairs)
+    summary = reconstruct(photos, output, chain, EXTRACTION)
+    assert set(colmap.read_verified(output / "database.db")) <= {
+        (names[0], names[1]), (names[1], names[2]),
+    }  # fmt: skip
+    assert "was not paired" in summary.unregistered[names[5]]
+    features = replace(QUICK, features=output / "features.h5")
+    assert reconstruct(photos, tmp_path / "given", features, few).images == 6
+
+
+def test_a_database_that_was_deleted_is_verified_again(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(done[0], output)
+    before = colmap.read_verified(output / "database.db")
+    (output / "database.db").unlink()
+    summary = reconstruct(town_photos / "images", output, QUICK, EXTRACTION)
+    assert summary.models == done[1].models
+    assert colmap.read_verified(output / "database.db").keys() == before.keys()
+
+
+def test_a_failure_does_not_show_an_earlier_model(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(done[0], output)
+    model = read_model_bytes(output)
+    with pytest.raises(ReconstructionError, match="an earlier run made"):
+        reconstruct(
+            *(town_photos / "images", output, QUICK, EXTRACTION),
+            mapping=MapperOptions(min_matches=100_000),
+        )
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["models"] == [] and len(summary["unregistered"]) == 12
+    assert read_model_bytes(output) == model
+
+
+def test_a_second_run_on_one_output_is_refused(
+    town_photos: Path, tmp_path: Path
+) -> None:
+    with (
+        Workspace(tmp_path).claim(),
+        pytest.raises(BusyStore, match="another process is using it"),
+    ):
+        reconstruct(town_photos / "images", tmp_path, QUICK, EXTRACTION)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_sequential_pairs_are_fewer(town_photos: Path, tmp_path: Path) -> None:

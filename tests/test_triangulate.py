@@ -9,7 +9,7 @@ import pytest
 
 from sfm_features import colmap
 from sfm_features.errors import InputError
-from sfm_features.extract import ExtractOptions
+from sfm_features.extract import ExtractOptions, extract
 from sfm_features.scenes import read_truth
 from sfm_features.triangulate import TriangulateOptions, triangulate
 
@@ -45,6 +45,22 @@ def test_points_appear_and_poses_stay(
         )
         np.testing.assert_allclose(image.cam_from_world.centre, true.centre, atol=1e-9)
         np.testing.assert_allclose(image.camera.params, truth.cameras[name].params)
+
+
+def test_features_may_be_of_more_images_than_the_model(
+    posed: Path, town_photos: Path, tmp_path: Path
+) -> None:
+    """As those of a benchmark are, where the queries are in the same file."""
+    known, photos = tmp_path / "known", town_photos / "images"
+    truth = read_truth(town_photos)
+    some = sorted(truth.poses)[:8]
+    poses = {name: truth.poses[name] for name in some}
+    colmap.write_poses({n: truth.cameras[n] for n in some}, poses, known)
+    features = tmp_path / "all.h5"
+    extract(photos, features, ExtractOptions(extractor="sift", max_keypoints=800))
+    options = TriangulateOptions(features=features, neighbours=4)
+    summary = triangulate(known, photos, tmp_path / "out", options)
+    assert summary.models[0].registered == 8 and summary.models[0].points > 100
 
 
 def test_an_absent_image_is_named(

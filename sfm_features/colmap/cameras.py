@@ -89,7 +89,7 @@ def parse_params(model: str, text: str) -> tuple[float, ...]:
         params = tuple(float(value) for value in text.split(","))
     except ValueError:
         params = ()
-    if len(params) != len(names):
+    if len(params) != len(names) or not all(map(math.isfinite, params)):
         raise OptionError(
             f"camera parameters {text!r}: {model} wants {len(names)} numbers separated "
             f"by commas: {', '.join(names)}"
@@ -189,7 +189,9 @@ def _make_camera(
     model: str, params: tuple[float, ...], size: tuple[int, int], exif: _Exif
 ) -> PriorCamera:
     if params:
-        return PriorCamera(Camera(model, *size, params), True)
+        camera = Camera(model, *size, params)
+        check_camera(camera)
+        return PriorCamera(camera, True)
     focal_px = exif.focal_px or _FOCAL_FACTOR * max(size)
     made = pycolmap.Camera.create_from_model_name(1, model, focal_px, *size)
     return PriorCamera(from_colmap_camera(made), exif.focal_px is not None)

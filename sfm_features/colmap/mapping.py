@@ -14,11 +14,13 @@ from sfm_features.colmap import snapshots
 from sfm_features.colmap.files import copy_database, require_database, require_whole
 from sfm_features.colmap.opening import open_database
 from sfm_features.colmap.running import Cancellation, run_with_progress
+from sfm_features.colmap.verification import count_verified
 from sfm_features.errors import (
     Cancelled,
     InputError,
     OptionError,
     ReconstructionError,
+    require_at_least,
 )
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,14 @@ class MapperOptions:
                 f"mapper: {self.mapper!r} is not one of "
                 f"{', '.join(get_args(MapperName))}"
             )
+        if self.num_threads != -1:
+            require_at_least(1, num_threads=self.num_threads)
+        require_at_least(
+            1, min_model_size=self.min_model_size, min_matches=self.min_matches
+        )
+        require_at_least(
+            0, snapshot_images=self.snapshot_images, max_runtime_s=self.max_runtime_s
+        )
 
 
 def run_mapper(
@@ -251,7 +261,7 @@ def _publish(models: Models, run: _Run) -> list[Path]:
 
 def _explain_failure(database: Path) -> str:
     with open_database(database) as handle:
-        images, pairs = handle.num_images(), handle.num_verified_image_pairs()
+        images, pairs = handle.num_images(), count_verified(handle)
         inliers = handle.num_inlier_matches()
     per_pair = inliers // pairs if pairs else 0
     return (

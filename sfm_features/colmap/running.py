@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _TICK_S = 0.1
+_LOOKING_SHARE = 20
+"""To count a million rows takes long: wait so many times as long before the next."""
+_PATIENCE_S = 5.0
+"""How long to wait for work that was told to stop and that nobody waits for."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -89,18 +94,21 @@ def run_with_progress(
     if cancellation.is_cancelled:
         raise Cancelled("stopped on request, before it began")
     job = _Job(work)
+    taken_s = 0.0
     layout = None if total is not None else "{desc} [{elapsed}]"
     bar = tqdm(total=total, desc=description, unit="", bar_format=layout)
     with forward_logs(), bar:
         job.start()
         try:
             while job.is_alive():
-                job.join(_TICK_S)
+                job.join(max(_TICK_S, _LOOKING_SHARE * taken_s))
+                start = time.perf_counter()
                 _move(bar, total, count)
+                taken_s = time.perf_counter() - start
         except BaseException:
             cancellation.cancel()
             if stoppable:
-                job.join()
+                job.join(_PATIENCE_S)
             raise
     return job.result()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from sfm_features.colmap.files import require_database, require_space, settings_
 from sfm_features.colmap.models import load
 from sfm_features.colmap.opening import open_database
 from sfm_features.colmap.running import Cancellation, run_with_progress
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, OptionError, require_at_least
 from sfm_features.types import I32, Pair
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ class VerifyOptions:
     """Drop pairs with fewer verified matches."""
     max_trials: int = 2000
     """RANSAC samples of a pair at most; COLMAP's own 10,000 take four times as long."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_error_px < math.inf:
+            raise OptionError(f"max_error_px: {self.max_error_px} is not above 0")
+        require_at_least(1, min_inliers=self.min_inliers, max_trials=self.max_trials)
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,12 @@ def read_verified(database: Path) -> dict[Pair, VerifiedPair]:
     return verified
 
 
+def count_verified(handle: pycolmap.Database) -> int:
+    """Count the pairs that passed; COLMAP counts those that were tried."""
+    _, counts = handle.read_two_view_geometry_num_inliers()
+    return sum(count > 0 for count in counts)
+
+
 def read_matching_model(model_dir: Path, database: Path) -> pycolmap.Reconstruction:
     """Read a model and give its images the ids that they have in a database."""
     require_database(database)
@@ -164,7 +176,7 @@ def _verify(
     with open_database(database) as handle:
         log.info(
             "%s: %d of %d pairs verified, %d of %d matches",
-            *(database, handle.num_verified_image_pairs(), total),
+            *(database, count_verified(handle), total),
             *(handle.num_inlier_matches(), handle.num_matches()),
         )
 

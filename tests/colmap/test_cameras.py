@@ -79,6 +79,7 @@ def test_given_parameters_are_priors() -> None:
         ({"camera_model": "PINHOL"}, "SIMPLE_PINHOLE"),
         ({"camera_params": "1,2"}, "f, cx, cy, k"),
         ({"camera_params": "1,2,x,4"}, "f, cx, cy, k"),
+        ({"camera_params": "900,nan,2,4"}, "f, cx, cy, k"),
         ({"camera_sharing": "all"}, "auto, single, folder, image"),
         ({"camera_globs": ("*.jpg",)}, "PATTERN=MODEL"),
         ({"camera_globs": ("*.jpg=PINHOLE:1,2",)}, "fx, fy, cx, cy"),
@@ -87,6 +88,12 @@ def test_given_parameters_are_priors() -> None:
 def test_mistakes_name_the_choices(options: dict[str, object], wanted: str) -> None:
     with pytest.raises(OptionError, match=wanted):
         CameraOptions(**options)
+
+
+def test_parameters_that_are_not_in_pixels_are_refused() -> None:
+    book = CameraBook(CameraOptions(camera_params="0.9,0.5,0.5,0"), None)
+    with pytest.raises(OptionError, match="in pixels"):
+        book.describe("1.png", (1024, 768))
 
 
 def test_every_camera_model_can_be_made() -> None:

@@ -19,6 +19,7 @@ from colmap_scenes import Scene, empty_dir, make_scene, model_bytes, verified_ro
 from sfm_features.colmap import (
     Cancellation,
     MapperOptions,
+    VerifyOptions,
     cameras,
     cancel_on_signals,
     find_snapshot,
@@ -229,6 +230,44 @@ def test_failure_is_explained(tmp_path: Path) -> None:
         run_mapper(database, tmp_path / "absent", tmp_path / "s", MapperOptions())
     with pytest.raises(OptionError, match="incremental, global, hierarchical"):
         MapperOptions("quick")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MapperOptions(min_model_size=-1),
+        lambda: MapperOptions(min_matches=0),
+        lambda: MapperOptions(num_threads=0),
+        lambda: MapperOptions(snapshot_images=-1),
+        lambda: VerifyOptions(max_error_px=0),
+        lambda: VerifyOptions(max_error_px=float("nan")),
+        lambda: VerifyOptions(min_inliers=-1),
+        lambda: VerifyOptions(max_trials=0),
+    ],
+)
+def test_values_without_sense_are_refused_at_once(make: Callable[[], object]) -> None:
+    """COLMAP would raise its own error, after extraction and matching."""
+    with pytest.raises(OptionError, match=r"^[a-z_]+: "):
+        make()
+
+
+def test_pairs_that_failed_are_not_called_verified(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each match joins two points at random, so no pair passes."""
+    caplog.set_level(logging.INFO)
+    scene, rng = make_scene(tmp_path / "scene", images=3), np.random.default_rng(0)
+    mixed = {
+        pair: replace(found, indices=rng.permuted(found.indices, axis=0))
+        for pair, found in scene.matches.items()
+    }
+    database = replace(scene, matches=mixed).import_into(tmp_path / "database.db")
+    verify_pairs(database, VerifyOptions(min_inliers=40))
+    assert " 0 of 3 pairs verified" in caplog.text
+    with pytest.raises(ReconstructionError, match="3 images, 0 verified pairs"):
+        run_mapper(
+            database, empty_dir(tmp_path / "i"), tmp_path / "sparse", MapperOptions()
+        )
 
 
 @pytest.mark.parametrize("mapper", ["incremental", "global", "hierarchical"])
