@@ -18,7 +18,12 @@ from sfm_features.nets.vlad import Vlad, load_vlad
 from sfm_features.nets.weights import Card
 from sfm_features.ranking import find_nearest
 from sfm_features.registry import hash_weights
-from sfm_features.retrieve import BUNDLED_CODEBOOK, describe_settings, fits
+from sfm_features.retrieve import (
+    BUNDLED_CODEBOOK,
+    describe_settings,
+    fits,
+    is_described,
+)
 from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.types import F32, F64, I64, Features, Model, Pose
 from sfm_features.workspace import Workspace
@@ -195,8 +200,9 @@ class Atlas:
         if path.is_file():
             with GlobalStore.open(path) as store:
                 wanted = describe_settings(self._store, card)
-                made_alike = dict(store.config) == wanted
-                if made_alike and set(self.names) <= set(store.names()):
+                if dict(store.config) == wanted and all(
+                    is_described(store, self._store, name) for name in self.names
+                ):
                     return store.read_many(self.names)
         with torch.inference_mode():
             rows = [

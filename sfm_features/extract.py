@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ class ExtractOptions:
     max_size: int = 1600
     """Shrink images whose longer side exceeds it (px); 0 = as they are."""
     masks: Path | None = None
-    """Folder of masks named NAME.png (a.jpg.png for a.jpg); zero = ignore."""
+    """Folder of masks, a.jpg.png or a.png for a.jpg; zero = ignore."""
     image_list: Path | None = None
     """Text file of image names, one a line; default: every image of the folder."""
     weights: Path | None = None
@@ -99,6 +99,7 @@ class _Loaded:
     orientation: int
     stored_size: tuple[int, int]
     mask: Bool | None
+    file_bytes: int = 0
 
 
 def extract(
@@ -120,18 +121,22 @@ def extract(
         names = image_files.list_images(images, options.image_list)
     refuse_collisions(names)
     names, skipped = _part_unwritable(images, names, run.strict)
+    if options.masks is not None:
+        _tell_unmasked(options.masks, names)
     num_unwritable = len(skipped)
     # Likewise of weights that cannot be read.
     extractor = None if output.exists() else _build(options, run)
     with FeatureStore.append(output, describe(options, run)) as store:
-        missing = [name for name in names if name not in store]
+        absent = {name for name in names if name not in store}
+        replaced = _list_replaced(images, store, set(names) - absent)
+        missing = [name for name in names if name in absent or name in replaced]
         if missing:
             extractor = extractor or _build(options, run)
             loads = _load_ahead(images, missing, options, run.strict, skipped)
             with tqdm(total=len(missing), desc="extract", unit="image") as bar:
                 for found in _extract_all(extractor, loads, options):
-                    for name, features in found:
-                        store.write(name, features)
+                    for loaded, features in found:
+                        store.write(loaded.name, features, loaded.file_bytes)
                     bar.update(len(found))
                 bar.update(len(skipped) - num_unwritable)
     summary = ExtractSummary(
@@ -188,6 +193,35 @@ def _part_unwritable(
     return good, skipped
 
 
+def _list_replaced(
+    images: Path, store: FeatureStore, names: Collection[str]
+) -> set[str]:
+    """List the images whose files are not those that they were."""
+    replaced = set()
+    for name in names:
+        before, path = store.file_bytes(name), images / name
+        if before and path.is_file() and path.stat().st_size != before:
+            replaced.add(name)
+    if replaced:
+        logger.info("again: %d images that were replaced since", len(replaced))
+    return replaced
+
+
+def _tell_unmasked(masks: Path, names: Sequence[str]) -> None:
+    """Say how many images are used whole; raise InputError if none has a mask."""
+    without = [n for n in names if image_files.find_mask(masks, n) is None]
+    if names and len(without) == len(names):
+        raise InputError(
+            f"{masks}: has no mask of any image; that of {names[0]!r} would be "
+            f"{names[0]}.png or {Path(names[0]).with_suffix('.png').as_posix()}"
+        )
+    if without:
+        logger.warning(
+            "%d of %d images have no mask in %s and are used whole, %r first",
+            *(len(without), len(names), masks, without[0]),
+        )
+
+
 def _build(options: ExtractOptions, run: RunOptions) -> Extractor:
     oversampling = _MASK_OVERSAMPLING if options.masks else 1
     return build_extractor(
@@ -226,7 +260,10 @@ def _load(images: Path, options: ExtractOptions, name: str) -> _Loaded:
     small = image_files.resize_to(decoded.rgb, options.max_size)
     upright = image_files.turn_upright(small, decoded.orientation)
     mask = image_files.read_mask(options.masks, name) if options.masks else None
-    return _Loaded(name, upright, decoded.orientation, decoded.size, mask)
+    if mask is not None:
+        mask = image_files.fit_mask(mask, decoded)
+    orientation, size = decoded.orientation, decoded.size
+    return _Loaded(name, upright, orientation, size, mask, decoded.file_bytes)
 
 
 def _group_by_size(loads: Iterable[_Loaded], most: int) -> Iterator[list[_Loaded]]:
@@ -244,7 +281,7 @@ def _group_by_size(loads: Iterable[_Loaded], most: int) -> Iterator[list[_Loaded
 
 def _extract_all(
     extractor: Extractor, loads: Iterable[_Loaded], options: ExtractOptions
-) -> Iterator[list[tuple[str, Features]]]:
+) -> Iterator[list[tuple[_Loaded, Features]]]:
     """Extract from images in order, those of one size together or each on a core."""
     cores = extractor.count_side_by_side()
     work = partial(_extract_batch, extractor, options)
@@ -259,10 +296,10 @@ def _extract_all(
 
 def _extract_batch(
     extractor: Extractor, options: ExtractOptions, batch: Sequence[_Loaded]
-) -> list[tuple[str, Features]]:
+) -> list[tuple[_Loaded, Features]]:
     results = extractor.extract_batch([loaded.pixels for loaded in batch])
     return [
-        (loaded.name, _to_stored_frame(loaded, features, options.max_keypoints))
+        (loaded, _to_stored_frame(loaded, features, options.max_keypoints))
         for loaded, features in zip(batch, results, strict=True)
     ]
 

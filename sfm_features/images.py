@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import logging
+import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -20,9 +23,15 @@ SUFFIXES = (
     *(".bmp", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm"),
     *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
+_NOT_DECODED = (
+    *(".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".hdr", ".heic"),
+    *(".heif", ".jxl", ".nef", ".orf", ".psd", ".raf", ".rw2"),
+)
+"""Photographs, too, but not for OpenCV."""
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_TIFF_STARTS = (b"II*\0", b"MM\0*")
 _EXIF_ORIENTATION = 0x0112
 
 # How the stored array becomes upright: (transpose first, then flip rows, flip columns)
@@ -38,12 +47,21 @@ _UPRIGHT = {
 }
 
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=np.generic)
+
+
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded image: rgb (H, W, 3) as stored, and its EXIF orientation (1 to 8)."""
+    """A decoded image: rgb (H, W, 3) as stored, and its EXIF orientation (1 to 8).
+
+    And how large its file is, by which another of the same name is told.
+    """
 
     rgb: U8
     orientation: int
+    file_bytes: int
 
     @property
     def size(self) -> tuple[int, int]:
@@ -52,24 +70,33 @@ class Decoded:
 
 
 def list_images(folder: Path, image_list: Path | None = None) -> list[str]:
-    """List image names relative to a folder, sorted; only those of a list if given."""
+    """List image names relative to a folder, sorted; only those of a list if given.
+
+    Links to folders are followed; names that begin with a dot are passed over.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of your images")
     if image_list is not None:
         return _read_image_list(folder, image_list)
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    names, others = [], Counter[str]()
+    for path in _walk(folder, frozenset()):
+        suffix = path.suffix.lower()
+        if suffix in SUFFIXES and path.is_file():
+            names.append(path.relative_to(folder).as_posix())
+        elif suffix in _NOT_DECODED:
+            others[suffix] += 1
+    left = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
     if not names:
+        also = f" (there are {left}: convert them)" if left else ""
         raise InputError(
-            f"{folder}: has no images; give a folder with files ending in "
+            f"{folder}: has no images{also}; give a folder with files ending in "
             f"{', '.join(SUFFIXES)}"
         )
-    return names
+    if left:
+        logger.warning(
+            "%s: left out %s; convert them to JPEG or PNG to use them", folder, left
+        )
+    return sorted(names)
 
 
 def decode(path: Path) -> Decoded:
@@ -83,7 +110,7 @@ def decode(path: Path) -> Decoded:
     _refuse_truncated(path, content)
     try:
         # Without the flag OpenCV would rotate, and keypoints would be in another frame.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
         bgr, kinds, blobs = cv2.imdecodeWithMetadata(
             np.frombuffer(content, np.uint8), flags=flags
         )
@@ -101,7 +128,12 @@ def decode(path: Path) -> Decoded:
         if kind == cv2.IMAGE_METADATA_EXIF
     ]
     orientation = _exif_orientation(exif[0]) if exif else 1
-    return Decoded(_as_u8(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)), orientation)
+    if content.startswith(_TIFF_STARTS):
+        orientation = _exif_orientation(content)
+        bgr = turn_stored(bgr, orientation)
+    eight_bits = _reduce_to_8_bits(path, np.asarray(bgr))
+    rgb = _as_u8(cv2.cvtColor(eight_bits, cv2.COLOR_BGR2RGB))
+    return Decoded(rgb, orientation, len(content))
 
 
 def decode_values(path: Path) -> NDArray[Any]:
@@ -127,6 +159,8 @@ def decode_values(path: Path) -> NDArray[Any]:
         raise ImageError(
             f"{path}: is not an image that can be decoded; remove it or convert it"
         )
+    if content.startswith(_TIFF_STARTS):
+        values = turn_stored(values, _exif_orientation(content))
     return np.asarray(values)
 
 
@@ -138,6 +172,18 @@ def resize_to(image: U8, max_size: int) -> U8:
         return image
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return _as_u8(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def turn_stored(image: NDArray[T], orientation: int) -> NDArray[T]:
+    """Turn an upright image as it is stored: undo `turn_upright`."""
+    transpose, flip_rows, flip_columns = _UPRIGHT[orientation]
+    if flip_columns:
+        image = image[:, ::-1]
+    if flip_rows:
+        image = image[::-1]
+    if transpose:
+        image = image.swapaxes(0, 1)
+    return np.ascontiguousarray(image)
 
 
 def turn_upright(image: U8, orientation: int) -> U8:
@@ -161,13 +207,31 @@ def turn_back(xy: F32, orientation: int, upright_size: tuple[int, int]) -> F32:
     return np.stack([y, x] if transpose else [x, y], 1).astype(np.float32)
 
 
+def find_mask(folder: Path, name: str) -> Path | None:
+    """Find the mask of `a.jpg`: `a.jpg.png`, as COLMAP names it, or `a.png`."""
+    paths = (folder / f"{name}.png", (folder / name).with_suffix(".png"))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def read_mask(folder: Path, name: str) -> Bool | None:
-    """Read the mask of an image, `name.png` as COLMAP names it; True = keep."""
-    path = folder / f"{name}.png"
-    if not path.exists():
+    """Read the mask of an image as its file has it; True = keep, None = no mask."""
+    path = find_mask(folder, name)
+    if path is None:
         return None
-    grey: U8 = decode(path).rgb[..., 0]
-    return grey > 0
+    values = decode_values(path)
+    colours = values if values.ndim == 2 else values[..., :3]  # what is behind is alpha
+    return np.asarray((colours > 0).reshape(*values.shape[:2], -1).any(axis=2))
+
+
+def fit_mask(mask: Bool, image: Decoded) -> Bool:
+    """Turn the mask of an upright image as the image is stored.
+
+    It is told by one of them lying where the other one stands.
+    """
+    width, height = image.size
+    lies = mask.shape[1] > mask.shape[0]
+    turned = image.orientation > 4 and lies != (width > height)
+    return turn_stored(mask, image.orientation) if turned else mask
 
 
 def keep_inside(mask: Bool, xy: F32, size: tuple[int, int]) -> Bool:
@@ -225,6 +289,38 @@ def _suggest(name: str, folder: Path) -> str:
     return f" (there is {close[0]!r})" if close else ""
 
 
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """Yield the files below a folder, in links to folders, too, but not in circles."""
+    here = folder.resolve()
+    if here in above:
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        logger.warning("%s: left out, it cannot be read (%s)", folder, error.strerror)
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        path = folder / entry.name
+        if entry.is_dir():
+            yield from _walk(path, above | {here})
+        else:
+            yield path
+
+
+def _reduce_to_8_bits(path: Path, values: NDArray[Any]) -> U8:
+    """Keep the upper 8 bits of those that are used: cameras of 12 bits say 16."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype != np.uint16:
+        raise ImageError(
+            f"{path}: holds numbers of type {values.dtype}; convert it to 8 or 16 bits"
+        )
+    used = max(8, int(values.max(initial=0)).bit_length())
+    return _as_u8(values >> (used - 8))
+
+
 def _refuse_truncated(path: Path, content: bytes) -> None:
     """Raise ImageError for a file cut short: decoders fill the rest with grey."""
     if not content:
@@ -244,7 +340,7 @@ def _exif_orientation(exif: bytes) -> int:
     """Read the orientation out of a TIFF block; 1 when absent or senseless."""
     if exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None or len(exif) < 8:
         return 1
     (at,) = struct.unpack_from(order + "I", exif, 4)

@@ -29,8 +29,8 @@ try:
 except ImportError:  # Windows has no flock; two writers are not detected there
     fcntl = None
 
-_MAGIC = b"SFMJRNL1"
-_HEADER = struct.Struct("<8sQQ")  # magic, new file size, number of extents
+_MAGIC = b"SFMJRNL2"
+_HEADER = struct.Struct("<8sQQQ")  # magic, old and new file size, number of extents
 _EXTENT = struct.Struct("<QQ")  # offset, length
 _FOOTER = struct.Struct("<I")  # CRC-32 of everything before it
 
@@ -157,7 +157,8 @@ class JournaledFile(io.RawIOBase):
                     _write_at(self._file, offset, data)
             os.fsync(self._file.fileno())
             journal = journal_path(self._path)
-            _write_journal(journal, self._size, overwrites)
+            sizes = self._committed_size, self._size
+            _write_journal(journal, sizes, overwrites)
             _apply(self._file, self._size, overwrites)
             journal.unlink()
         self._has_failed = False
@@ -264,10 +265,10 @@ def _write_at(file: io.FileIO, offset: int, data: bytes | bytearray) -> None:
 
 
 def _write_journal(
-    journal: Path, size: int, extents: list[tuple[int, bytearray]]
+    journal: Path, sizes: tuple[int, int], extents: list[tuple[int, bytearray]]
 ) -> None:
     table = b"".join(_EXTENT.pack(offset, len(data)) for offset, data in extents)
-    header = _HEADER.pack(_MAGIC, size, len(extents))
+    header = _HEADER.pack(_MAGIC, *sizes, len(extents))
     body = header + table + b"".join(data for _, data in extents)
     with journal.open("wb") as file:
         file.write(body + _FOOTER.pack(zlib.crc32(body)))
@@ -288,18 +289,23 @@ def _replay_journal(file: io.FileIO, path: Path) -> None:
         return
     commit = _parse_journal(journal.read_bytes())
     if commit is not None:
-        _apply(file, *commit)
+        sizes, extents = commit
+        # Somebody may have deleted the file, or put another in its place.
+        if min(sizes) <= os.fstat(file.fileno()).st_size <= max(sizes):
+            _apply(file, sizes[1], extents)
     journal.unlink()
 
 
-def _parse_journal(body: bytes) -> tuple[int, list[tuple[int, bytearray]]] | None:
+def _parse_journal(
+    body: bytes,
+) -> tuple[tuple[int, int], list[tuple[int, bytearray]]] | None:
     """Read a journal, or None when it was cut off while being written."""
     if len(body) < _HEADER.size + _FOOTER.size:
         return None
     content, footer = body[: -_FOOTER.size], body[-_FOOTER.size :]
     if _FOOTER.pack(zlib.crc32(content)) != footer:
         return None
-    magic, size, count = _HEADER.unpack_from(content)
+    magic, old_size, new_size, count = _HEADER.unpack_from(content)
     if magic != _MAGIC:
         return None
     extents, data_at = [], _HEADER.size + count * _EXTENT.size
@@ -309,4 +315,4 @@ def _parse_journal(body: bytes) -> tuple[int, list[tuple[int, bytearray]]] | Non
         )
         extents.append((offset, bytearray(content[data_at : data_at + length])))
         data_at += length
-    return size, extents
+    return (old_size, new_size), extents

@@ -91,7 +91,13 @@ def match(
             matcher = OnlyMoving(matcher, options.still_px)
         config = describe(settings, options, feature_store)
         with MatchStore.append(output, config) as store:
-            missing = [pair for pair in wanted if pair not in store]
+            names = {name for pair in wanted for name in pair}
+            known = {name: feature_store.fingerprint(name) for name in names}
+            missing = [
+                (a, b)
+                for a, b in wanted
+                if not store.has_of((a, b), (known[a], known[b]))
+            ]
             load = _Cache(feature_store)
             with tqdm(
                 total=len(missing), desc="match", unit="pair", disable=not missing
@@ -100,7 +106,8 @@ def match(
                     a, others = load(first), [load(second) for second in seconds]
                     results = matcher.match_many(a, others)
                     for second, matches in zip(seconds, results, strict=True):
-                        store.write((first, second), matches, len(a))
+                        fingerprints = known[first], known[second]
+                        store.write((first, second), matches, len(a), fingerprints)
                     bar.update(len(seconds))
     summary = MatchSummary(
         written=len(missing),

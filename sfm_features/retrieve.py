@@ -48,18 +48,29 @@ def describe(
         _check_fit(store, vlad, card, path)
         config = describe_settings(store, card)
         with GlobalStore.append(output, config) as described:
-            missing = [name for name in store.names() if name not in described]
+            missing = [
+                n for n in store.names() if not is_described(described, store, n)
+            ]
             bar = tqdm(missing, desc="describe", unit="image", disable=not missing)
             with torch.inference_mode():
                 for name in bar:
                     local = torch.from_numpy(store.read(name).descriptors)
-                    described.write(name, vlad(local).numpy())
+                    row = vlad(local).numpy()
+                    described.write(name, row, store.fingerprint(name))
             count = len(described.names())
     summary = DescribeSummary(
         len(missing), count - len(missing), time.perf_counter() - start
     )
     logger.info("descriptors: %d images written, %d kept", len(missing), summary.reused)
     return summary
+
+
+def is_described(described: GlobalStore, store: FeatureStore, name: str) -> bool:
+    """Tell whether an image is described, and by the features that it has now."""
+    if name not in described:
+        return False
+    made_of, now = described.fingerprint(name), store.fingerprint(name)
+    return None in (made_of, now) or made_of == now
 
 
 def describe_settings(store: FeatureStore, card: Card) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from samples import make_texture, write_image
 from sfm_features import extract as stage
 from sfm_features.errors import ImageError, InputError, NameCollision, StaleStore
 from sfm_features.extract import ExtractOptions, extract
-from sfm_features.store import FeatureStore
+from sfm_features.images import turn_stored
+from sfm_features.match import match
+from sfm_features.retrieve import describe
+from sfm_features.store import FeatureStore, MatchStore
 from sfm_features.types import Features, RunOptions
 
 
@@ -130,7 +133,26 @@ def test_small_copies_give_original_pixels(tmp_path: Path) -> None:
     assert np.abs(np.median(shift[close], 0)).max() < 0.1
 
 
-def test_masks_remove_keypoints_but_not_their_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_mask_may_be_made_on_the_upright_image(tmp_path: Path, upright: bool) -> None:
+    """A portrait that lies in its file, and what is left of it as one sees it."""
+    stored, exif = make_texture((400, 300)), Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "i").mkdir()
+    Image.fromarray(stored).save(tmp_path / "i" / "x.jpg", exif=exif, quality=95)
+    mask = np.zeros((400, 300, 3), np.uint8)
+    mask[:, :150] = 255
+    lying = turn_stored(mask, 6)
+    write_image(tmp_path / "m" / "x.jpg.png", mask if upright else lying)
+    options = ExtractOptions(max_keypoints=60, masks=tmp_path / "m")
+    extract(tmp_path / "i", tmp_path / "f.h5", options)
+    x, y = np.round(read_all(tmp_path / "f.h5")["x.jpg"].keypoints).astype(int).T
+    assert len(x) == 60 and lying[y, x].all()
+
+
+def test_masks_remove_keypoints_but_not_their_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_image(tmp_path / "i" / "s" / "x.png", make_texture((400, 300)))
     write_image(tmp_path / "i" / "y.png", make_texture((400, 300)))
     mask = np.zeros((300, 400, 3), np.uint8)
@@ -143,7 +165,42 @@ def test_masks_remove_keypoints_but_not_their_number(tmp_path: Path) -> None:
     assert features["y.png"].keypoints[:, 0].min() < 199
     assert len(features["s/x.png"]) == len(features["y.png"]) == 60
     assert (np.diff(features["s/x.png"].scores) <= 0).all()
+    assert (
+        "1 of 2 images have no mask" in caplog.text and "'y.png' first" in caplog.text
+    )
+    (tmp_path / "m" / "s" / "x.png.png").unlink()
+    with pytest.raises(InputError, match=r"has no mask of any.*s/x\.png\.png"):
+        extract(tmp_path / "i", tmp_path / "h.h5", options)
     with pytest.raises(InputError, match="no such folder of masks"):
         extract(
             tmp_path / "i", tmp_path / "g.h5", ExtractOptions(masks=tmp_path / "no")
         )
+
+
+def test_a_photo_that_was_replaced_is_extracted_and_matched_again(
+    tmp_path: Path,
+) -> None:
+    photos, features = tmp_path / "i", tmp_path / "f.h5"
+    matches, described = tmp_path / "m.h5", tmp_path / "g.h5"
+    for i in range(3):
+        write_image(photos / f"{i}.png", make_texture((200, 150), i))
+    pairs = [("0.png", "1.png"), ("0.png", "2.png"), ("1.png", "2.png")]
+    options = ExtractOptions(max_keypoints=100)
+
+    def run() -> tuple[int, int, int]:
+        return (
+            extract(photos, features, options).written,
+            match(features, pairs, matches).written,
+            describe(features, described).written,
+        )
+
+    assert run() == (3, 3, 3)
+    assert run() == (0, 0, 0)
+    write_image(photos / "2.png", make_texture((240, 150), 7))
+    assert run() == (1, 2, 1)
+    assert run() == (0, 0, 0)
+    with FeatureStore.open(features) as store:
+        assert store.read_size("2.png") == (240, 150)
+        count = len(store.read_keypoints("2.png"))
+    with MatchStore.open(matches) as store:
+        assert (store.read(("1.png", "2.png")).indices[:, 1] < count).all()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pycolmap
 import pytest
 from PIL import Image, ImageOps
 from samples import make_texture, write_image
@@ -88,6 +89,61 @@ def test_every_kind_of_pixel_becomes_8_bit_rgb(tmp_path: Path) -> None:
         assert error <= tolerance.get(path.name, 0), (path.name, error)
 
 
+def test_bits_that_a_camera_does_not_use_are_not_kept(tmp_path: Path) -> None:
+    """12 bits in 16, as thermal cameras write them, would be black."""
+    grey = make_texture((64, 48))[..., 0]
+    for bits in (8, 10, 12, 16):
+        deep = grey.astype(np.uint16) << (bits - 8)
+        cv2.imwrite(str(tmp_path / "deep.png"), deep)
+        np.testing.assert_array_equal(
+            images.decode(tmp_path / "deep.png").rgb[..., 0], grey
+        )
+    reals = np.dstack([grey] * 3).astype(np.float32)
+    cv2.imwrite(str(tmp_path / "float.tif"), reals)
+    with pytest.raises(ImageError, match="float32; convert"):
+        images.decode(tmp_path / "float.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_as_it_is_stored(tmp_path: Path, orientation: int) -> None:
+    """OpenCV turns TIFFs upright whatever it is told; COLMAP reads them as stored."""
+    picture, path = make_texture((64, 48)), tmp_path / "x.tif"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture).save(path, exif=exif)
+    decoded = images.decode(path)
+    assert decoded.orientation == orientation
+    np.testing.assert_array_equal(decoded.rgb, picture)
+    np.testing.assert_array_equal(images.decode_values(path)[..., ::-1], picture)
+    stored = pycolmap.Bitmap.read(path, as_rgb=True).to_array()
+    np.testing.assert_array_equal(stored, picture)
+    upright = images.turn_upright(picture, orientation)
+    np.testing.assert_array_equal(images.turn_stored(upright, orientation), picture)
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    write_image(photos / "a.png", make_texture((16, 16)))
+    write_image(elsewhere / "deep" / "b.png", make_texture((16, 16)))
+    write_image(photos / ".hidden" / "c.png", make_texture((16, 16)))
+    (photos / "cam").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(photos)
+    (photos / "gone.png").symlink_to(tmp_path / "nothing")
+    assert images.list_images(photos) == ["a.png", "cam/deep/b.png"]
+
+
+def test_photographs_that_cannot_be_decoded_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.HEIC", "b.heic", "c.dng", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"there are 1 \.dng, 2 \.heic: convert them"):
+        images.list_images(tmp_path)
+    write_image(tmp_path / "d.png", make_texture((16, 16)))
+    assert images.list_images(tmp_path) == ["d.png"]
+    assert "left out 1 .dng, 2 .heic" in caplog.text and "txt" not in caplog.text
+
+
 def test_bad_files_are_named_with_the_cause(tmp_path: Path) -> None:
     write_image(tmp_path / "good.jpg", make_texture((64, 48)))
     write_image(tmp_path / "good.png", make_texture((64, 48)))
@@ -129,6 +185,14 @@ def test_masks_keep_what_is_not_zero(tmp_path: Path) -> None:
     write_image(tmp_path / "a" / "x.jpg.png", mask)
     read = images.read_mask(tmp_path, "a/x.jpg")
     assert read is not None and images.read_mask(tmp_path, "b.jpg") is None
+    np.testing.assert_array_equal(read, mask[..., 0] > 0)
+    green = np.dstack([np.zeros_like(mask[..., 0]), mask[..., 0], mask[..., 0] * 0])
+    opaque = np.full((30, 40), 255, np.uint8)
+    write_image(tmp_path / "a" / "y.png", green)  # not y.jpg.png
+    Image.fromarray(np.dstack([green, opaque])).save(tmp_path / "a" / "z.png")
+    for name in ("a/y.jpg", "a/z.jpg"):
+        other = images.read_mask(tmp_path, name)
+        np.testing.assert_array_equal(other, read)
     xy = np.array([[19, 5], [20, 5], [39.4, 29.4], [-0.4, 0]], np.float32)
     assert images.keep_inside(read, xy, (40, 30)).tolist() == [False, True, True, False]
     doubled = images.keep_inside(read, 2 * xy, (80, 60))

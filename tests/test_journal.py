@@ -131,6 +131,30 @@ def test_a_cut_journal_is_dropped_and_a_whole_one_replayed(
         assert path.read_bytes()[5:10] == expected, length
 
 
+@pytest.mark.parametrize("now", [b"", bytes(range(20)), bytes(range(99))])
+def test_a_journal_of_another_file_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: bytes
+) -> None:
+    """Killed in a commit, then the file was deleted, or another put in its place."""
+    path = tmp_path / "f"
+    path.write_bytes(bytes(50))
+    file = JournaledFile(path)
+    write_at(file, 5, b"hello")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "unlink", _kill)
+        file.commit()
+    file.close()
+    assert journal_path(path).exists()
+    path.unlink()
+    path.write_bytes(now)
+    recover(path)
+    assert path.read_bytes() == now and not journal_path(path).exists()
+
+
+def _kill(_: Path) -> None:
+    raise Killed
+
+
 def test_after_a_full_disk_the_file_stays_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

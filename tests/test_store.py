@@ -236,6 +236,28 @@ def test_flipped_bytes_never_crash(tmp_path: Path) -> None:
             assert "f.h5" in str(error)
 
 
+def test_a_folder_may_be_called_like_a_part_of_the_layout(tmp_path: Path) -> None:
+    names = ["a.jpg", "image_size/c.jpg", "keypoints/b.jpg"]
+    with FeatureStore.append(tmp_path / "f.h5", {}) as store:
+        for name in names:
+            store.write(name, make_features())
+        assert store.names() == names
+        assert all(name in store for name in names)
+
+
+def test_the_file_of_another_tool_is_not_to_be_deleted(tmp_path: Path) -> None:
+    """Descriptors N x D, as other tools have them, are no damage."""
+    path, features = tmp_path / "f.h5", make_features()
+    with h5py.File(path, "w") as file:
+        group = file.create_group("a.jpg")
+        group["keypoints"] = features.keypoints
+        group["descriptors"] = features.descriptors
+        group["image_size"] = features.image_size
+    with FeatureStore.open(path) as store, pytest.raises(DamagedStore) as caught:
+        store.read("a.jpg")
+    assert "delete" not in str(caught.value) and "layout" in str(caught.value)
+
+
 def test_names_that_collide_are_refused() -> None:
     refuse_collisions(["a/b.jpg", "a_b.jpg", "a/b.jpg"])
     with pytest.raises(NameCollision, match=r"'a/b.jpg' and 'a-b.jpg'"):

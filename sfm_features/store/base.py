@@ -148,12 +148,12 @@ class Store:
             if stored.get(field) != json.loads(json.dumps(wanted.get(field))):
                 raise StaleStore(
                     f"{self.path}: made with {field} = {stored.get(field)!r}, now "
-                    f"asked for {wanted.get(field)!r}; use --overwrite or another "
-                    "--output"
+                    f"asked for {wanted.get(field)!r}; choose another --output, or "
+                    "delete this file (extract, match and describe: --overwrite)"
                 )
 
     def _write_group(self, key: str, datasets: Mapping[str, Any]) -> Any:
-        with explain_damage(self.path):
+        with explain_damage(self.path, self._ours):
             if key in self._file:
                 del self._file[key]  # left by another tool or half-written
             group = self._file.create_group(key)
@@ -188,11 +188,18 @@ class NamedStore(Store):
     @hold_interrupts()
     def names(self) -> list[str]:
         """List the images that are complete, sorted."""
-        with explain_damage(self.path):
+        with explain_damage(self.path, self._ours):
             return sorted(self._walk(self._file, ""))
 
+    @hold_interrupts()
+    def fingerprint(self, name: str) -> int | None:
+        """Tell what an image's keypoints were from others; None of other tools'."""
+        value = self._file[name].attrs.get("fingerprint")
+        return None if value is None else int(value)
+
     def _walk(self, group: Any, prefix: str) -> Iterator[str]:
-        if self._required[0] in group:
+        # A folder of photographs may be called like it.
+        if isinstance(group.get(self._required[0]), h5py.Dataset):
             if self._is_complete(group, self._required):
                 yield prefix
             return
@@ -213,19 +220,24 @@ def _explain_open_errors(path: Path) -> Iterator[None]:
         ) from error
     except _HDF5_ERRORS as error:
         raise DamagedStore(
-            f"{path}: not a readable HDF5 file ({_first_line(error)}); delete it and "
-            "run the same command again, or choose another --output"
+            f"{path}: not a readable HDF5 file ({_first_line(error)}); give another, "
+            "or, if it is of this package, delete it and run the same command again"
         ) from error
 
 
 @contextlib.contextmanager
-def explain_damage(path: Path) -> Iterator[None]:
+def explain_damage(path: Path, ours: bool) -> Iterator[None]:
+    """Turn HDF5's errors into one that names the file, and never costs another's."""
     try:
         yield
     except _HDF5_ERRORS as error:
+        remedy = (
+            "delete it and run the same command again"
+            if ours
+            else "another tool made it; give one in hloc's layout (docs/formats.md)"
+        )
         raise DamagedStore(
-            f"{path}: part of it cannot be read ({_first_line(error)}); delete it and "
-            "run the same command again"
+            f"{path}: part of it cannot be read ({_first_line(error)}); {remedy}"
         ) from error
 
 

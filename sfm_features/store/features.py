@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class FeatureStore(NamedStore):
     @hold_interrupts()
     def read(self, name: str) -> Features:
         """Read the features of one image, descriptors as f32 rows."""
-        with explain_damage(self.path):
+        with explain_damage(self.path, self._ours):
             if name not in self:
                 raise InputError(
                     f"{self.path}: has no complete features of {name!r}; run "
@@ -47,20 +48,29 @@ class FeatureStore(NamedStore):
     @hold_interrupts()
     def read_keypoints(self, name: str) -> F32:
         """Read only the keypoints (N, 2) of one image."""
-        with explain_damage(self.path):
+        with explain_damage(self.path, self._ours):
             keypoints: F32 = self._file[name]["keypoints"][()].astype(np.float32)
         return keypoints[:, :2]
 
     @hold_interrupts()
     def read_size(self, name: str) -> tuple[int, int]:
         """Read only the width and height of one image."""
-        with explain_damage(self.path):
+        with explain_damage(self.path, self._ours):
             width, height = (int(side) for side in self._file[name]["image_size"][()])
         return width, height
 
     @hold_interrupts()
-    def write(self, name: str, features: Features) -> None:
-        """Write the features of one image; they are permanent after the next commit."""
+    def file_bytes(self, name: str) -> int | None:
+        """How large the image's file was; None if nobody wrote that down."""
+        size = self._file[name].attrs.get("file_bytes")
+        return None if size is None else int(size)
+
+    @hold_interrupts()
+    def write(self, name: str, features: Features, file_bytes: int = 0) -> None:
+        """Write the features of one image; they are permanent after the next commit.
+
+        Of an image in a file of so many bytes, if that is known.
+        """
         group = self._write_group(
             name,
             {
@@ -73,6 +83,9 @@ class FeatureStore(NamedStore):
             },
         )
         group["keypoints"].attrs["uncertainty"] = features.uncertainty_px
+        group.attrs["fingerprint"] = np.uint32(zlib.crc32(features.keypoints.tobytes()))
+        if file_bytes:
+            group.attrs["file_bytes"] = file_bytes
         self._finish_group(group)
 
 

@@ -26,7 +26,7 @@ class GlobalStore(NamedStore):
     def read_many(self, names: Sequence[str]) -> NDArray[np.float16]:
         """Read the descriptors (N, D) of images."""
         rows: list[NDArray[np.float16]] = []
-        with explain_damage(self.path):
+        with explain_damage(self.path, self._ours):
             for name in names:
                 if name not in self:
                     raise InputError(
@@ -40,7 +40,9 @@ class GlobalStore(NamedStore):
         return np.stack(rows) if rows else np.zeros((0, 0), np.float16)
 
     @hold_interrupts()
-    def write(self, name: str, descriptor: F32) -> None:
-        """Write the descriptor (D,) of one image."""
+    def write(self, name: str, descriptor: F32, fingerprint: int | None = None) -> None:
+        """Write the descriptor (D,) of one image, and what it was made of."""
         group = self._write_group(name, {_FIELD: descriptor.astype(np.float16)})
+        if fingerprint is not None:
+            group.attrs["fingerprint"] = np.uint32(fingerprint)
         self._finish_group(group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from sfm_features.errors import InputError, NameCollision, StoreError
 from sfm_features.journal import hold_interrupts
 from sfm_features.store.base import Store, explain_damage
 from sfm_features.types import Matches, Pair
+
+Fingerprints: TypeAlias = tuple[int | None, int | None]
+"""What `FeatureStore.fingerprint` says of both images of a pair."""
 
 
 class MatchStore(Store):
@@ -29,7 +32,7 @@ class MatchStore(Store):
         """List the complete pairs among these names, sorted, as they are stored."""
         name_of = {name_key(name): name for name in names}
         found = []
-        with explain_damage(self.path):
+        with explain_damage(self.path, self._ours):
             for first in self._file:
                 group = self._file[first]
                 if first in name_of:
@@ -46,7 +49,7 @@ class MatchStore(Store):
     @hold_interrupts()
     def read(self, pair: Pair) -> Matches:
         """Read the matches of a pair, in the order asked for."""
-        with explain_damage(self.path):
+        with explain_damage(self.path, self._ours):
             found = self._find(pair)
             if found is None:
                 raise InputError(
@@ -69,14 +72,36 @@ class MatchStore(Store):
         return matches.reversed() if is_reversed else matches
 
     @hold_interrupts()
-    def write(self, pair: Pair, matches: Matches, count0: int) -> None:
+    def has_of(self, pair: Pair, fingerprints: Fingerprints) -> bool:
+        """Tell whether a pair is there, and made of the features that these tell."""
+        found = self._find(pair)
+        if found is None:
+            return False
+        group, is_reversed = found
+        made_of = group.attrs.get("fingerprints")
+        if made_of is None or None in fingerprints:
+            return True  # nothing tells
+        wanted = fingerprints[::-1] if is_reversed else fingerprints
+        return tuple(int(value) for value in made_of) == wanted
+
+    @hold_interrupts()
+    def write(
+        self,
+        pair: Pair,
+        matches: Matches,
+        count0: int,
+        fingerprints: Fingerprints = (None, None),
+    ) -> None:
         """Write the matches of a pair whose first image has `count0` keypoints."""
         vector = np.full(count0, -1, np.int32)
         scores = np.zeros(count0, np.float16)
         vector[matches.indices[:, 0]] = matches.indices[:, 1]
         scores[matches.indices[:, 0]] = matches.scores
         datasets = {"matches0": vector, "matching_scores0": scores}
-        self._finish_group(self._write_group(match_key(pair), datasets))
+        group = self._write_group(match_key(pair), datasets)
+        if None not in fingerprints:
+            group.attrs["fingerprints"] = np.array(fingerprints, np.uint32)
+        self._finish_group(group)
 
     def _find(self, pair: Pair) -> tuple[Any, bool] | None:
         back = (pair[1], pair[0])
