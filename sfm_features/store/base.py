@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import h5py
+import numpy as np
 
 from sfm_features.errors import (
     BusyStore,
@@ -169,7 +170,8 @@ class Store:
 
     def _is_complete(self, group: Any, required: Iterable[str]) -> bool:
         if self._ours:
-            return bool(group.attrs.get("complete", False))
+            # It is never written but as True; to read it takes ten times as long.
+            return bool(h5py.h5a.exists(group.id, b"complete"))
         return all(name in group for name in required)
 
 
@@ -194,8 +196,7 @@ class NamedStore(Store):
     @hold_interrupts()
     def fingerprint(self, name: str) -> int | None:
         """Tell what an image's keypoints were from others; None of other tools'."""
-        value = self._file[name].attrs.get("fingerprint")
-        return None if value is None else int(value)
+        return read_number(self._file[name], "fingerprint")
 
     def _walk(self, group: Any, prefix: str) -> Iterator[str]:
         # A folder of photographs may be called like it.
@@ -208,6 +209,16 @@ class NamedStore(Store):
                 child := group[key], h5py.Group
             ):
                 yield from self._walk(child, f"{prefix}/{key}" if prefix else key)
+
+
+def read_number(group: Any, attribute: str) -> int | None:
+    """Read a number that is not negative, faster than h5py does for any attribute."""
+    name = attribute.encode()
+    if not h5py.h5a.exists(group.id, name):
+        return None
+    value = np.zeros((), np.uint64)
+    h5py.h5a.open(group.id, name).read(value)
+    return int(value)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 
 from sfm_features.errors import InputError
 from sfm_features.journal import hold_interrupts
-from sfm_features.store.base import NamedStore, explain_damage
+from sfm_features.store.base import NamedStore, explain_damage, read_number
 from sfm_features.types import F32, Features
 
 
@@ -62,8 +62,7 @@ class FeatureStore(NamedStore):
     @hold_interrupts()
     def file_bytes(self, name: str) -> int | None:
         """How large the image's file was; None if nobody wrote that down."""
-        size = self._file[name].attrs.get("file_bytes")
-        return None if size is None else int(size)
+        return read_number(self._file[name], "file_bytes")
 
     @hold_interrupts()
     def write(self, name: str, features: Features, file_bytes: int = 0) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sfm_features.errors import InputError, NameCollision, StoreError
 from sfm_features.journal import hold_interrupts
-from sfm_features.store.base import Store, explain_damage
+from sfm_features.store.base import Store, explain_damage, read_number
 from sfm_features.types import Matches, Pair
 
 Fingerprints: TypeAlias = tuple[int | None, int | None]
@@ -78,11 +78,9 @@ class MatchStore(Store):
         if found is None:
             return False
         group, is_reversed = found
-        made_of = group.attrs.get("fingerprints")
-        if made_of is None or None in fingerprints:
-            return True  # nothing tells
-        wanted = fingerprints[::-1] if is_reversed else fingerprints
-        return tuple(int(value) for value in made_of) == wanted
+        wanted = _join(fingerprints[::-1] if is_reversed else fingerprints)
+        made_of = read_number(group, "fingerprints")
+        return None in (wanted, made_of) or made_of == wanted  # None: nothing tells
 
     @hold_interrupts()
     def write(
@@ -99,8 +97,8 @@ class MatchStore(Store):
         scores[matches.indices[:, 0]] = matches.scores
         datasets = {"matches0": vector, "matching_scores0": scores}
         group = self._write_group(match_key(pair), datasets)
-        if None not in fingerprints:
-            group.attrs["fingerprints"] = np.array(fingerprints, np.uint32)
+        if (made_of := _join(fingerprints)) is not None:
+            group.attrs["fingerprints"] = np.uint64(made_of)
         self._finish_group(group)
 
     def _find(self, pair: Pair) -> tuple[Any, bool] | None:
@@ -115,6 +113,12 @@ class MatchStore(Store):
             if group is not None and self._is_complete(group, self._required):
                 return group, is_reversed
         return None
+
+
+def _join(fingerprints: Fingerprints) -> int | None:
+    """Make one number of two, of 32 bits each: it is faster to read."""
+    first, second = fingerprints
+    return None if first is None or second is None else first << 32 | second
 
 
 def name_key(name: str) -> str:

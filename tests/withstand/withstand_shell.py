@@ -8,6 +8,7 @@ that hangs shows. Only Python's own tidying up is left out, as it takes long.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import faulthandler
 import functools
 import gc
@@ -104,8 +105,11 @@ class Running:
         deadline = time.monotonic() + seconds
         while self.is_running():
             if time.monotonic() > deadline:
+                waiting = _list_waiting(self.pid)
                 self._kill_and_dump()
-                raise AssertionError(f"still running after {seconds} s\n{self.text}")
+                raise AssertionError(
+                    f"still running after {seconds} s\n{waiting}\n{self.text}"
+                )
             time.sleep(_POLL_S)
         assert self._code is not None
         return Result(self._code, self.text)
@@ -129,6 +133,21 @@ class Running:
         while said not in self.text:
             assert self.is_running() and time.monotonic() < deadline, self.text
             time.sleep(_POLL_S)
+
+
+def _list_waiting(pid: int) -> str:
+    """Say what the system knows of each thread: COLMAP's are not in Python's dump.
+
+    State D is the disk's or the memory's doing, R that it is only slow, and all in
+    `futex` that they wait for each other.
+    """
+    lines = []
+    for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
+        with contextlib.suppress(OSError):
+            name, channel = ((task / f).read_text().strip() for f in ("comm", "wchan"))
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+            lines.append(f"thread {task.name} {name}: {state}, {channel}")
+    return "\n".join(lines)
 
 
 class Shell:
