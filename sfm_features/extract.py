@@ -47,14 +47,16 @@ class ExtractOptions:
     image_list: Path | None = None
     """Text file of image names, one a line; default: every image of the folder."""
     weights: Path | None = None
-    """File of weights, for methods that do not come with theirs."""
+    """File of weights: yours from `train` or `adapt`, or those of a method that does
+    not come with its own."""
     download: bool = False
     """Allow the method to download its weights."""
     scales: tuple[float, ...] = ()
-    """Sizes at which evo and sekd look at an image, as factors; default: their own."""
+    """Sizes at which evo (also -fine, -object) and sekd look at an image, as factors;
+    default: their own."""
     batch: int = 4
-    """Images of one size that are extracted together; on a CPU evo and sekd give each
-    core an image instead."""
+    """Images of one size that are extracted together; on a CPU evo, evo-object and sekd
+    give each core an image instead."""
 
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""
