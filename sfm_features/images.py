@@ -207,6 +207,15 @@ def turn_back(xy: F32, orientation: int, upright_size: tuple[int, int]) -> F32:
     return np.stack([y, x] if transpose else [x, y], 1).astype(np.float32)
 
 
+def turn_points(xy: F32, orientation: int, upright_size: tuple[int, int]) -> F32:
+    """Map pixels (N, 2) of the stored image to the upright one: undo `turn_back`."""
+    transpose, flip_rows, flip_columns = _UPRIGHT[orientation]
+    last_x, last_y = upright_size[0] - 1, upright_size[1] - 1
+    x, y = (xy[:, 1], xy[:, 0]) if transpose else (xy[:, 0], xy[:, 1])
+    x, y = last_x - x if flip_columns else x, last_y - y if flip_rows else y
+    return np.stack([x, y], 1).astype(np.float32)
+
+
 def find_mask(folder: Path, name: str) -> Path | None:
     """Find the mask of `a.jpg`: `a.jpg.png`, as COLMAP names it, or `a.png`."""
     paths = (folder / f"{name}.png", (folder / name).with_suffix(".png"))

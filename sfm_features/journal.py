@@ -34,6 +34,9 @@ _HEADER = struct.Struct("<8sQQQ")  # magic, old and new file size, number of ext
 _EXTENT = struct.Struct("<QQ")  # offset, length
 _FOOTER = struct.Struct("<I")  # CRC-32 of everything before it
 
+LOCK = ".lock"
+"""The file in an output folder that a run holds as long as it works there."""
+
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
@@ -108,6 +111,20 @@ def replace_text(path: Path, text: str) -> None:
         part.replace(path)
 
 
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Make a folder and hold it for oneself; raise BusyStore if another process does.
+
+    The file that is locked stays: two could hold one that may be deleted.
+    """
+    with explain_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        held = (folder / LOCK).open("ab", buffering=0)
+    with held:
+        _lock(held, folder)
+        yield
+
+
 class JournaledFile(io.RawIOBase):
     """A random-access file for one writer; `commit` makes its writes permanent."""
 
@@ -121,7 +138,7 @@ class JournaledFile(io.RawIOBase):
                 path.touch()  # on a file that is there it would change the time
             self._file = path.open("r+b", buffering=0)
             try:
-                lock(self._file, path)
+                _lock(self._file, path)
                 _replay_journal(self._file, path)
                 self._size = self._committed_size = path.stat().st_size
             except BaseException:
@@ -242,7 +259,7 @@ def recover(path: Path) -> None:
         JournaledFile(path).close()
 
 
-def lock(file: io.FileIO, path: Path) -> None:
+def _lock(file: io.FileIO, path: Path) -> None:
     """Hold a file for oneself until it is closed; raise BusyStore if another does."""
     if fcntl is None:
         return
@@ -250,8 +267,8 @@ def lock(file: io.FileIO, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BusyStore(
-            f"{path}: another process is using it; wait for it to end, or write to "
-            "another file"
+            f"{path}: another process is using it; wait for it to end, or choose "
+            "another --output"
         ) from error
     except OSError:
         return  # a network disk without locks: nothing to hold on to

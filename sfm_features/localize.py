@@ -21,7 +21,7 @@ from sfm_features import colmap
 from sfm_features.errors import ImageError, InputError
 from sfm_features.geometry import quaternion_wxyz
 from sfm_features.images import decode
-from sfm_features.journal import explain_os_errors, replace_text
+from sfm_features.journal import claim, explain_os_errors, replace_text
 from sfm_features.localizer import Localizer
 from sfm_features.queries import (
     LocalizeOptions,
@@ -79,7 +79,7 @@ def localize(
     if queries.priors is not None:
         wanted = add_priors(wanted, queries.priors)
     localizer = Localizer(map_folder, options, run)
-    with Workspace(output).claim(), explain_os_errors(output):
+    with claim(output), explain_os_errors(output):
         journal = _Journal(output / "queries.jsonl", _stamp(map_folder, options, run))
         asked = {query.name: _ask(folder, query) for query in wanted}
         missing = [q for q in wanted if not journal.has(q.name, asked[q.name])]

@@ -14,7 +14,7 @@ from sfm_features.atlas import Atlas
 from sfm_features.errors import InputError
 from sfm_features.extract import extract
 from sfm_features.images import list_images
-from sfm_features.journal import explain_os_errors
+from sfm_features.journal import LOCK, claim, explain_os_errors
 from sfm_features.match import MatchOptions, match
 from sfm_features.pairs import write_pairs
 from sfm_features.queries import AddOptions
@@ -66,7 +66,7 @@ def add_to_map(
     new, known = _part_known(map_folder, images, atlas.model)
     folders = [images.resolve(), *read_image_folders(map_folder)]
     _refuse_itself(workspace, map_folder)
-    with workspace.claim():
+    with claim(output):
         _start(workspace, map_folder)
         features, matches = workspace.features, workspace.matches
         with watch.time("extract"):
@@ -170,7 +170,7 @@ def _start(workspace: Workspace, map_folder: Path) -> None:
     stamp = digest(file_state(source.features), states)
     with explain_os_errors(workspace.root):
         if not has_stamp(origin, stamp):
-            own = {".map.stamp", workspace.lock.name}
+            own = {".map.stamp", LOCK}
             if any(path.name not in own for path in workspace.root.iterdir()):
                 raise InputError(
                     f"{workspace.root}: was not begun from {map_folder} as it is now; "

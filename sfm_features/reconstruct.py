@@ -12,7 +12,7 @@ from sfm_features import colmap
 from sfm_features.errors import MissingExtra, ReconstructionError, require_files
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.images import list_images
-from sfm_features.journal import explain_os_errors
+from sfm_features.journal import claim, explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_turntable
 from sfm_features.metrics import model_errors
 from sfm_features.pairs import (
@@ -97,7 +97,7 @@ def reconstruct(
     watch, workspace = Stopwatch(), Workspace(output)
     features = options.features or workspace.features
     matches = options.matches or workspace.matches
-    with workspace.claim():
+    with claim(output):
         with watch.time("extract"):
             names, skipped = _prepare(images, features, options, extraction, run)
         with watch.time("match"):

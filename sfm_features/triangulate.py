@@ -8,7 +8,7 @@ from pathlib import Path
 from sfm_features import colmap
 from sfm_features.errors import InputError, require_at_least, require_files
 from sfm_features.extract import ExtractOptions, extract
-from sfm_features.journal import explain_os_errors
+from sfm_features.journal import claim, explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_turntable
 from sfm_features.pairs import (
     pair_by_covisibility,
@@ -64,7 +64,7 @@ def triangulate(
     names = sorted(known.images)
     features = options.features or workspace.features
     matches = options.matches or workspace.matches
-    with workspace.claim():
+    with claim(output):
         with watch.time("extract"):
             if options.features is None:
                 extract(images, features, extraction, run, names)

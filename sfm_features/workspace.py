@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sfm_features import colmap
-from sfm_features.journal import explain_os_errors, lock
+from sfm_features.journal import explain_os_errors
 from sfm_features.similar import order_pair
 from sfm_features.store import FeatureStore, MatchStore
 from sfm_features.types import Pair
@@ -30,10 +30,6 @@ class Workspace:
     """The files of an output folder."""
 
     root: Path
-
-    @property
-    def lock(self) -> Path:
-        return self.root / ".lock"
 
     @property
     def features(self) -> Path:
@@ -67,16 +63,6 @@ class Workspace:
     @property
     def report(self) -> Path:
         return self.root / "report.html"
-
-    @contextmanager
-    def claim(self) -> Iterator[None]:
-        """Make the folder and hold it for oneself; raise BusyStore if another does."""
-        with explain_os_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            held = self.lock.open("ab", buffering=0)
-        with held:
-            lock(held, self.root)
-            yield
 
 
 class Stopwatch:

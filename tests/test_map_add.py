@@ -175,8 +175,11 @@ def test_folders_that_cannot_be_written_to_are_refused(
             add_to_map(scene.map, photos, output)
     with pytest.raises(OptionError, match="neighbours"):
         add_to_map(scene.map, photos, tmp_path / "out", AddOptions(neighbours=0))
+    masks = tmp_path / "masks"
+    for name in FIRST:
+        write_image(masks / f"{name}.png", make_texture((8, 8)))
     with pytest.raises(StaleStore, match="masks"):
-        add_to_map(scene.map, photos, tmp_path / "out", AddOptions(masks=photos))
+        add_to_map(scene.map, photos, tmp_path / "out", AddOptions(masks=masks))
     assert _read_files(scene.map) == scene.before
 
 

@@ -23,6 +23,7 @@ from sfm_features.errors import (
     ReconstructionError,
 )
 from sfm_features.extract import ExtractOptions
+from sfm_features.journal import claim
 from sfm_features.match import MatchOptions
 from sfm_features.pairs import PairOptions, choose_pairs, read_pairs
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
@@ -30,7 +31,6 @@ from sfm_features.scenes import read_truth
 from sfm_features.summary import Summary
 from sfm_features.training.codebook import train_codebook
 from sfm_features.types import RunOptions
-from sfm_features.workspace import Workspace
 
 QUICK = ReconstructOptions(report=False)
 # What is tested here comes after extraction, so it should not change with our weights.
@@ -259,7 +259,7 @@ def test_a_second_run_on_one_output_is_refused(
     town_photos: Path, tmp_path: Path
 ) -> None:
     with (
-        Workspace(tmp_path).claim(),
+        claim(tmp_path),
         pytest.raises(BusyStore, match="another process is using it"),
     ):
         reconstruct(town_photos / "images", tmp_path, QUICK, EXTRACTION)

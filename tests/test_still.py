@@ -82,6 +82,7 @@ def test_the_room_wins_unless_still_matches_are_left_out(
 
 def test_given_matches_are_not_silently_used(tmp_path: Path) -> None:
     given = tmp_path / "m.h5"
+    given.touch()
     with pytest.raises(OptionError, match="leave out --matches"):
         reconstruct(
             *(tmp_path, tmp_path / "o", ReconstructOptions(given, given)),

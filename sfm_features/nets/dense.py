@@ -70,12 +70,12 @@ class DenseNet(nn.Module, ABC):
         """
         return pixels
 
-    def map_descriptors(self, matrix: Tensor, mean: Tensor) -> bool:
-        """Let descriptors be (what they were - mean) @ matrix from now on.
+    can_map_descriptors: ClassVar[bool] = False
+    """Whether the last layers are such that a map (D, D) can be folded into them."""
 
-        False if the last layers are none that a map (D, D) can be folded into.
-        """
-        return False
+    def map_descriptors(self, matrix: Tensor, mean: Tensor) -> None:
+        """Let descriptors be (what they were - mean) @ matrix from now on."""
+        raise NotImplementedError
 
     def probability(self, logits: Tensor) -> Tensor:
         """Turn logits (B, 1, H, W) into the probability of a keypoint at each pixel."""

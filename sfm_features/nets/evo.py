@@ -32,6 +32,7 @@ class EvoNet(DenseNet):
     descriptor_dim = 128
     descriptor_stride = 4
     head = "cell"
+    can_map_descriptors = True
     taps = ("down2", "down4", "down8", "down16", "up4", "up2")
 
     def __init__(self, standardise: bool = True) -> None:
@@ -67,7 +68,7 @@ class EvoNet(DenseNet):
         """Return the exact places (B, N, 2) of peaks at pixels (B, N, 2)."""
         return pixels + self.refiner(grey.float(), pixels)
 
-    def map_descriptors(self, matrix: Tensor, mean: Tensor) -> bool:
+    def map_descriptors(self, matrix: Tensor, mean: Tensor) -> None:
         """Fold a map into the two convolutions whose sum the descriptors are."""
         for layer, off in ((self.descriptor8, 0 * mean), (self.descriptor4, mean)):
             assert layer.bias is not None
@@ -77,7 +78,6 @@ class EvoNet(DenseNet):
             shifted = there @ (bias.double() - off.to(bias.device))
             layer.weight.data = mapped[:, :, None, None].to(weight)
             layer.bias.data = shifted.to(bias)
-        return True
 
     def _describe(self, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the detector sees at 1/2 and 1/4 of the size, and descriptors."""

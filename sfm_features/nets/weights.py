@@ -115,7 +115,8 @@ def read_card(path: Path) -> Card:
     """Read the card beside a weights file."""
     if not path.is_file():
         raise WeightsError(
-            f"{path}: no such file; give the weights with --weights FILE"
+            f"{path}: no such file; give a file of weights, or where a name will do, "
+            f"{', '.join(BUNDLED_NETS)}"
         )
     beside = _place_card(path)
     try:

@@ -29,7 +29,7 @@ def hash_weights(weights: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in weights.items():
         digest.update(name.encode())
-        digest.update(value.contiguous().numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

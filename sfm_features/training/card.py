@@ -61,4 +61,5 @@ def _list_folders(photos: PhotoSet) -> str:
 
 
 def _rank(record: Mapping[str, Any]) -> float:
-    return float(record["matching_score"] + record["night_matching_score"])
+    """Rank as the weights were that are kept."""
+    return Scores(**{key: record[key] for key in SCORES if key in record}).overall

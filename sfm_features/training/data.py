@@ -136,7 +136,7 @@ class PairSource:
         left_out = set(excluded)
         self.groups = [
             usable
-            for members in photos.groups().values()
+            for members in photos.groups(left_out).values()
             if len(usable := [i for i in members if i in labels]) > 1
         ]
         grouped = {i for members in self.groups for i in members}

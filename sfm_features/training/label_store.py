@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
@@ -25,14 +25,20 @@ _SHARD = 32
 _LEAST_SHARE = 0.25
 
 
-def choose_photos(photos: PhotoSet, count: int, seed: int, stage: int) -> list[int]:
+def choose_photos(
+    photos: PhotoSet,
+    count: int,
+    seed: int,
+    stage: int,
+    held_back: Collection[int] = (),
+) -> list[int]:
     """Choose which photos a stage labels: `count` single ones (0 = all), and one of
     each view of which there are several.
 
     Each stage takes others, so that in the end all of them were labelled afresh; and
     one's own before those that are replayed.
     """
-    views = list(photos.views().values())
+    views = list(photos.views(held_back).values())
     several = {i for members in views for i in members}
     loose = [i for i in range(len(photos)) if i not in several]
     if 0 < count < len(loose):
@@ -41,7 +47,8 @@ def choose_photos(photos: PhotoSet, count: int, seed: int, stage: int) -> list[i
         replayed = [photos.photos[i].folder == REPLAY_FOLDER for i in turned]
         first = sorted(range(len(turned)), key=replayed.__getitem__)[:count]
         loose = sorted(turned[k] for k in first)
-    return loose + [members[0] for members in views]
+    chosen = loose + [members[0] for members in views]
+    return [i for i in chosen if i not in held_back]
 
 
 def choose_frames(
@@ -64,12 +71,13 @@ def compute_labels(
     net: DenseNet | None = None,
     device: torch.device = torch.device("cpu"),
     key: str = "",
+    held_back: Collection[int] = (),
 ) -> dict[int, F32]:
     """Label photos, keeping what a stopped run with the same key has already done.
 
     The labels of a photo depend on nothing but the network, the seed and the photo.
     """
-    members = {view[0]: view for view in photos.views().values()}
+    members = {view[0]: view for view in photos.views(held_back).values()}
     folder.mkdir(parents=True, exist_ok=True)
 
     def work(index: int) -> F32:

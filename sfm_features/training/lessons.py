@@ -106,10 +106,9 @@ class Planner:
         # Corners are cheap, so that every photo gets some.
         count = self.settings.label_photos if taught else 0
         held_back = set(self.held_back)
-        chosen = choose_photos(self.photos, count, self.seed, number)
         labels = compute_labels(
             self.photos,
-            [index for index in chosen if index not in held_back],
+            choose_photos(self.photos, count, self.seed, number, held_back),
             stage.labels,
             self.settings.labels,
             kept / f"{number:02d}",
@@ -117,6 +116,7 @@ class Planner:
             start if taught else None,
             self.device,
             hash_weights(start.state_dict()) if taught else "",
+            held_back,
         )
         if stage.keep_older_labels and number > 0:
             older = read_labels(kept / f"{number - 1:02d}.npz")

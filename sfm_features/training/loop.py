@@ -140,6 +140,7 @@ class Trainer:
             "seed": repr(self.seed),
             "network": type(self.net).__name__,
             "photos": self.photos.fingerprint(),
+            "held_back": repr(list(self.held_back)),
             "depth_teacher": repr(
                 hash_weights(copy_weights(self.depth_teacher))
                 if self.depth_teacher
@@ -171,7 +172,10 @@ class Trainer:
             self.log.add(self.state.step, stage=self.state.stage, name=stage.name)
         start = copy.deepcopy(self.teacher)
         start.load_state_dict(self.state.stage_start)
+        before = time.perf_counter()
         lessons = self.planner.prepare(stage, self.state.stage, start.eval())
+        # Else labels and reconstructions could take all the minutes of a stage.
+        self.started += time.perf_counter() - before
         self.judge.views = lessons.views
         self.judge.draw_stage(self.state.stage, start)
         alone = stage.detector != stage.descriptor
@@ -279,7 +283,7 @@ class Trainer:
 
     def _finish(self) -> Outcome:
         """Choose the weights and say how it went."""
-        if self.judge.score is None:
+        if not self.log.was_validated(self.state.step):
             self._validate()
         self._checkpoint()
         kept_start = self.judge.restore_best(self.teacher, self.state)

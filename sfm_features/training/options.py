@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sfm_features.depths import DepthKind
 from sfm_features.errors import InputError, OptionError
 from sfm_features.training.evolve import DescriptorLoss, Recipe, Strategy, Switches
+from sfm_features.training.photos import MIN_SIDE_PX
 
 Warps: TypeAlias = Literal["mild", "strong"]
 
@@ -23,7 +24,8 @@ class TrainOptions:
     recipe: Recipe = "joint"
     """Update everything at once, or alternate as SEKD does."""
     minutes: float = 60.0
-    """How long to train; the learning rate follows."""
+    """How long to train; the learning rate follows. Labels and reconstructions come on
+    top."""
     steps: int = 0
     """Train for so many steps instead; only this repeats exactly."""
     rounds: int = 3
@@ -106,11 +108,12 @@ class TrainOptions:
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""
         _check_numbers(self)
+        _check_steps(self)
         if self.multiview is not None and not self.multiview.is_dir():
             raise InputError(f"{self.multiview}: no such folder; check --multiview")
-        if not 0 <= self.start_share < 1:
+        if self.start_share == 1:
             raise OptionError(
-                f"--start-share {self.start_share}: must be at least 0 and below 1"
+                "--start-share 1: nothing of what is learned would be kept"
             )
         if self.teachers and self.strategy != "none":
             raise OptionError(
@@ -140,7 +143,7 @@ class AdaptOptions:
     """How a network is adapted to one's own photos."""
 
     minutes: float = 10.0
-    """How long to train."""
+    """How long to train; labels and reconstructions come on top."""
     steps: int = 0
     """Train for so many steps instead."""
     rounds: int = 2
@@ -188,6 +191,7 @@ class AdaptOptions:
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""
         _check_numbers(self)
+        _check_steps(self)
         for folder in self.replay:
             if not folder.is_dir():
                 raise InputError(f"{folder}: no such folder; check --replay")
@@ -218,8 +222,7 @@ class DepthOptions:
 
     def check(self) -> None:
         """Raise OptionError or InputError for a value that makes no sense."""
-        least = ("background_weight", "distillation", "teacher_steps", "turntables")
-        _check_least(self, dict.fromkeys(least, 0))
+        _check_numbers(self)
         if self.depth is not None and not self.depth.is_dir():
             raise InputError(f"{self.depth}: no such folder; check --depth")
 
@@ -251,15 +254,38 @@ class TrainSummary:
         ]
         if self.kept_start:
             lines.append(
-                "training made it worse, so these are the weights it began with"
+                "training found nothing better, so these are the weights it began with"
             )
         lines += [f"skipped {name}: {reason}" for name, reason in self.skipped.items()]
         return "\n".join(lines)
 
 
-def _check_numbers(options: TrainOptions | AdaptOptions) -> None:
-    least = {"rounds": 1, "batch": 1, "views": 1, "validations": 1, "workers": 1}
-    _check_least(options, least | {"steps": 0, "label_photos": 0})
+_LEAST = {
+    **dict.fromkeys(("rounds", "batch", "views", "validations", "workers"), 1),
+    **dict.fromkeys(("validation_photos", "checkpoint_steps", "points"), 1),
+    **dict.fromkeys(("steps", "label_photos", "memory_mib", "town_views"), 0),
+    **dict.fromkeys(("background_weight", "distillation", "teacher_steps"), 0),
+    **{"turntables": 0, "density": 0},
+    "max_side": MIN_SIDE_PX,
+}
+"""What options must be at least, where there are any."""
+
+
+def _check_numbers(options: TrainOptions | AdaptOptions | DepthOptions) -> None:
+    """Raise OptionError for a number that makes no sense."""
+    for option in fields(options):
+        value, flag = getattr(options, option.name), option.name.replace("_", "-")
+        if option.name.endswith("_share") or option.name == "average":
+            if not 0 <= value <= 1:
+                raise OptionError(f"--{flag} {value}: must be from 0 to 1")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise OptionError(f"--{flag} {value}: is no number")
+        elif option.name in _LEAST and value < _LEAST[option.name]:
+            lowest = _LEAST[option.name]
+            raise OptionError(f"--{flag} {value}: must be at least {lowest}")
+
+
+def _check_steps(options: TrainOptions | AdaptOptions) -> None:
     if options.crop_px < 32 or options.crop_px % 32:
         raise OptionError(f"--crop-px {options.crop_px}: must be a multiple of 32")
     if options.steps == 0 and not options.minutes > 0:
@@ -268,13 +294,3 @@ def _check_numbers(options: TrainOptions | AdaptOptions) -> None:
         raise OptionError(
             f"--learning-rate {options.learning_rate}: must be more than 0"
         )
-
-
-def _check_least(
-    options: TrainOptions | AdaptOptions | DepthOptions, least: Mapping[str, int]
-) -> None:
-    for name, lowest in least.items():
-        value = getattr(options, name)
-        if not value >= lowest:  # NaN is not, either
-            flag = name.replace("_", "-")
-            raise OptionError(f"--{flag} {value}: must be at least {lowest}")

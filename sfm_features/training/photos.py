@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +41,7 @@ class Photo:
     is the same for all pictures that show the same pixel for pixel, such as those
     frames, and is nothing where there is only one.
     `background` (H, W) tells where no keypoint is wanted, `nearness` how near things
-    are, if that is known.
+    are, if that is known. By `orientation`, of EXIF, the stored photo was turned.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Photo:
     folder: int = 0
     background: Bool | None = None
     nearness: Nearness | None = None
+    orientation: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -89,10 +91,12 @@ class PhotoSet:
         return len(self.photos)
 
     def fingerprint(self) -> str:
-        """Tell photos, by their names, sizes, backgrounds and depth, from others."""
+        """Tell photos, by their names and all that is known of them, from others."""
         found = hashlib.sha256()
         for photo in self.photos:
-            found.update(f"{photo.folder} {photo.name} {photo.size}\n".encode())
+            pixels = zlib.crc32(photo.chroma.tobytes() + photo.grey.tobytes())
+            named = f"{photo.folder} {photo.name} {photo.size} {pixels}\n"
+            found.update(named.encode())
             if photo.background is not None:
                 found.update(np.packbits(photo.background).tobytes())
             if photo.nearness is not None:
@@ -118,20 +122,20 @@ class PhotoSet:
         flat = [replace(photo, nearness=None) for photo in self.photos]
         return PhotoSet(flat, self.skipped)
 
-    def groups(self) -> dict[str, list[int]]:
+    def groups(self, excluded: Collection[int] = ()) -> dict[str, list[int]]:
         """List the photos of each fixed camera that has at least two frames."""
-        return _list_alike([photo.group for photo in self.photos])
+        return _list_alike([photo.group for photo in self.photos], excluded)
 
-    def views(self) -> dict[str, list[int]]:
+    def views(self, excluded: Collection[int] = ()) -> dict[str, list[int]]:
         """List the photos of each view of which there are at least two."""
-        return _list_alike([photo.view for photo in self.photos])
+        return _list_alike([photo.view for photo in self.photos], excluded)
 
 
-def _list_alike(keys: Sequence[str]) -> dict[str, list[int]]:
+def _list_alike(keys: Sequence[str], excluded: Collection[int]) -> dict[str, list[int]]:
     """List where each key occurs that occurs twice or more; an empty one does not."""
     found: dict[str, list[int]] = {}
     for i, key in enumerate(keys):
-        if key:
+        if key and i not in excluded:
             found.setdefault(key, []).append(i)
     return {key: members for key, members in found.items() if len(members) > 1}
 
@@ -141,10 +145,12 @@ def load_photos(
     max_side: int = 480,
     budget_mib: int = 3000,
     cache: Path | None = None,
+    strict: bool = False,
 ) -> PhotoSet:
     """Decode all photos; what exceeds the memory budget goes to a mapped file.
 
-    Broken and tiny ones are left out and counted, with the reason.
+    Broken and tiny ones are left out and counted, with the reason; with `strict` the
+    first one is an error.
     """
     jobs = [
         (folder, number, name)
@@ -163,6 +169,8 @@ def load_photos(
         ):
             if isinstance(found, Photo):
                 found = _check_group(found, shapes)
+            if isinstance(found, str) and strict:
+                raise ImageError(found)
             if isinstance(found, str):
                 skipped[str(job[0] / job[2])] = found
             else:
@@ -198,7 +206,10 @@ def _decode(job: tuple[Path, int, str], max_side: int) -> Photo | str:
     fixed = path.name.lower().startswith(_FRAME_PREFIXES)
     group = f"{number}:{path.parent.as_posix()}" if fixed else ""
     grey = np.ascontiguousarray(parts[..., 0], np.uint8)
-    return Photo(name, grey, np.asarray(chroma, np.uint8), group, group, number)
+    return Photo(
+        *(name, grey, np.asarray(chroma, np.uint8), group, group, number),
+        orientation=decoded.orientation,
+    )
 
 
 def _check_group(photo: Photo, shapes: dict[str, tuple[int, int]]) -> Photo | str:

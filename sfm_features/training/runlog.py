@@ -41,6 +41,10 @@ class RunLog:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
+    def was_validated(self, step: int) -> bool:
+        """Tell whether the weights of a step were measured."""
+        return any(r["step"] == step and "validation" in r for r in self.records)
+
     def series(self, key: str) -> tuple[list[int], list[Any]]:
         """Return the steps at which a figure was taken, and the figure."""
         found = [(r["step"], r[key]) for r in self.records if key in r]

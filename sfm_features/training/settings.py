@@ -32,6 +32,8 @@ class Settings:
     """Share of the averaged weights that a step keeps; 0 = no averaging."""
     data: DataOptions = DataOptions()
     labels: LabelOptions = LabelOptions()
+    multiview: bool = False
+    """Places are reconstructed, too, and pairs come from their points."""
     label_photos: int = 0
     """Photos that a stage labels with the network; 0 = all."""
     switches: Switches = Switches()

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from sfm_features.images import turn_points
 from sfm_features.training.photos import Photo, PhotoSet
 from sfm_features.training.validate import ViewPair
 from sfm_features.types import F32, F64, I64, Bool, Model, RegisteredImage, undo_resize
@@ -134,7 +135,7 @@ def collect_tracks(
             if not _has_shape(photos.photos[photo], image):
                 continue
             views[photo] = image
-            scale = photos.photos[photo].size[0] / image.camera.width
+            scale = _stored_size(photos.photos[photo])[0] / image.camera.width
             good = model.track_lengths >= options.least_views
             good &= model.errors_px * scale <= options.most_error_px
             seen[photo] = _see(photos.photos[photo], image, good, first_id)
@@ -160,10 +161,15 @@ def collect_tracks(
 
 
 def _has_shape(photo: Photo, image: RegisteredImage) -> bool:
-    """Tell whether a photo is its image shrunk, and neither turned nor cut."""
-    width, height = photo.size
+    """Tell whether a photo is its image shrunk, turned by its EXIF and not cut."""
+    width, height = _stored_size(photo)
     aspect = (width / height) / (image.camera.width / image.camera.height)
     return abs(aspect - 1) < _SAME_SHAPE
+
+
+def _stored_size(photo: Photo) -> tuple[int, int]:
+    width, height = photo.size
+    return (height, width) if photo.orientation > 4 else (width, height)
 
 
 def _see(photo: Photo, image: RegisteredImage, good: Bool, first_id: int) -> SeenPoints:
@@ -173,7 +179,8 @@ def _see(photo: Photo, image: RegisteredImage, good: Bool, first_id: int) -> See
     # A point may have two keypoints in one image; the first of them counts.
     ids, first = np.unique(rows[keep], return_index=True)
     size = (image.camera.width, image.camera.height)
-    xy = undo_resize(image.keypoints[keep][first], photo.size, size)
+    stored = undo_resize(image.keypoints[keep][first], _stored_size(photo), size)
+    xy = turn_points(stored, photo.orientation, photo.size)
     inside = ((xy >= 0) & (xy <= np.array(photo.size) - 1)).all(axis=1)
     return SeenPoints(ids[inside] + first_id, xy[inside])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 
 from sfm_features.errors import InputError, OptionError
+from sfm_features.journal import claim
 from sfm_features.nets.dense import DenseNet
 from sfm_features.nets.weights import save_weights
 from sfm_features.training.backgrounds import add_backgrounds
@@ -72,8 +73,14 @@ def train(
             "trained weights with --from"
         )
     require_matplotlib()
+    choose_device(run.device)
     net = read_net(start) if start else make_net(options.net, run.seed)
     make_distillation(depth).choose_taps(net)
+    if options.whiten and not net.can_map_descriptors:
+        raise OptionError(
+            "--whiten needs a last layer that takes in a linear map, as evo's does; "
+            "leave it out"
+        )
     teachers = read_teachers(options.teachers)
     ensemble = Ensemble(teachers, net) if teachers else None
     folders = [photos, *options.more_photos]
@@ -81,20 +88,21 @@ def train(
     if options.multiview is not None:
         collections = Collections(options.multiview, number=len(folders))
         folders.append(options.multiview)
-    loaded = _load(folders, output, options, depth)
-    held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
-    town = None
-    if options.town_views > 0:
-        town = TownPairs(output / "town", options.town_views, run.seed, len(loaded))
-        loaded = town.extend(loaded)
-    turntables, loaded = _render_turntables(loaded, output, depth, run)
-    settings = plan_training(options, depth, net if start else None, teachers)
-    if pg2sd is not None:
-        settings = replace(settings, pg2sd=pg2sd)
-    return _run(
-        net, loaded, held_back, output, settings, run, town, collections, turntables,
-        ensemble,
-    )  # fmt: skip
+    with claim(output):
+        loaded = _load(folders, output, options, depth, run.strict)
+        held_back = _hold_back(loaded, options, run)
+        town = None
+        if options.town_views > 0:
+            town = TownPairs(output / "town", options.town_views, run.seed, len(loaded))
+            loaded = town.extend(loaded)
+        turntables, loaded = _render_turntables(loaded, output, depth, run)
+        settings = plan_training(options, depth, net if start else None, teachers)
+        if pg2sd is not None:
+            settings = replace(settings, pg2sd=pg2sd)
+        return _run(
+            *(net, loaded, held_back, output, settings, run),
+            *(town, collections, turntables, ensemble),
+        )
 
 
 def adapt(
@@ -113,31 +121,34 @@ def adapt(
     options.check()
     depth.check()
     require_matplotlib()
+    choose_device(run.device)
     net = read_net(start)
     make_distillation(depth).choose_taps(net)
-    loaded = _load([photos], output, options, depth)
-    held_back = hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
-    if options.replay:
-        others = load_photos(
-            options.replay, options.max_side, options.memory_mib, output / "replay.bin"
-        ).photos
-        others = [
-            # Cameras keep apart from those of the same name among one's own photos.
-            replace(
-                photo,
-                folder=REPLAY_FOLDER,
-                group=photo.group and f"replay {photo.group}",
-                view=photo.view and f"replay {photo.view}",
-            )
-            for photo in others
-        ]
-        loaded = PhotoSet([*loaded.photos, *others], loaded.skipped)
-    collections = Collections(photos, number=0) if options.multiview else None
-    turntables, loaded = _render_turntables(loaded, output, depth, run)
-    settings = plan_adapting(options, depth, net)
-    return _run(
-        net, loaded, held_back, output, settings, run, None, collections, turntables
-    )
+    with claim(output):
+        loaded = _load([photos], output, options, depth, run.strict)
+        held_back = _hold_back(loaded, options, run)
+        if options.replay:
+            others = load_photos(
+                *(options.replay, options.max_side, options.memory_mib),
+                *(output / "replay.bin", run.strict),
+            ).photos
+            others = [
+                # Cameras keep apart from those of the same name among one's own photos.
+                replace(
+                    photo,
+                    folder=REPLAY_FOLDER,
+                    group=photo.group and f"replay {photo.group}",
+                    view=photo.view and f"replay {photo.view}",
+                )
+                for photo in others
+            ]
+            loaded = PhotoSet([*loaded.photos, *others], loaded.skipped)
+        collections = Collections(photos, number=0) if options.multiview else None
+        turntables, loaded = _render_turntables(loaded, output, depth, run)
+        settings = plan_adapting(options, depth, net)
+        return _run(
+            net, loaded, held_back, output, settings, run, None, collections, turntables
+        )
 
 
 def _load(
@@ -145,9 +156,10 @@ def _load(
     output: Path,
     options: TrainOptions | AdaptOptions,
     depth: DepthOptions,
+    strict: bool,
 ) -> PhotoSet:
     cache = output / "photos.bin"
-    loaded = load_photos(folders, options.max_side, options.memory_mib, cache)
+    loaded = load_photos(folders, options.max_side, options.memory_mib, cache, strict)
     if len(loaded) < _LEAST_PHOTOS:
         raise InputError(
             f"{folders[0]}: has {len(loaded)} photos that can be used; training needs "
@@ -159,6 +171,12 @@ def _load(
             loaded, folders, depth.depth, depth.depth_kind, picture
         )
     return loaded
+
+
+def _hold_back(
+    loaded: PhotoSet, options: TrainOptions | AdaptOptions, run: RunOptions
+) -> list[int]:
+    return hold_back(loaded, _HELD_BACK_SHARE, options.validation_photos, run.seed)
 
 
 def _render_turntables(

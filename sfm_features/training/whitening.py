@@ -71,7 +71,7 @@ class Spread:
 def whiten(net: DenseNet, batches: Iterable[Batch], device: torch.device) -> bool:
     """Whiten a network's descriptors by pairs like those it learned from.
 
-    False if nothing was done: too few points, or a last layer that takes no map.
+    False if nothing was done, as there were too few points.
     """
     spread = Spread.empty(net.descriptor_dim)
     was_training = net.training
@@ -84,7 +84,8 @@ def whiten(net: DenseNet, batches: Iterable[Batch], device: torch.device) -> boo
             "descriptors are not whitened: %d points are too few", spread.count
         )
         return False
-    return net.map_descriptors(*spread.solve())
+    net.map_descriptors(*spread.solve())
+    return True
 
 
 def _add_batch(spread: Spread, net: DenseNet, batch: Batch) -> None:

@@ -17,6 +17,7 @@ from sfm_features.images import decode
 from sfm_features.nets.grey import grey_from_rgb
 from sfm_features.training.crops import Surface, draw_crop
 from sfm_features.training.data import DataOptions, PairSource
+from sfm_features.training.label_store import choose_photos
 from sfm_features.training.layers import LayerRanges
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import Photo, PhotoSet, hold_back, load_photos
@@ -186,6 +187,19 @@ def test_held_back_photos_are_not_trained_on() -> None:
     labels = {i: np.full((4, 2), 60, np.float32) for i in range(10)}
     source = PairSource(photos, labels, SMALL, excluded=held)
     assert not set(source.loose) & set(held)
+
+
+def test_frames_that_are_held_back_are_not_trained_on() -> None:
+    """Nor labelled, be they the first of their camera: there are no other photos."""
+    frame = replace(make_photo(), group="camera", view="camera")
+    photos = PhotoSet([replace(frame, name=f"{i}.png") for i in range(12)])
+    for seed in range(6):
+        held = hold_back(photos, 0.1, 16, seed)
+        chosen = choose_photos(photos, 0, seed, 0, held)
+        assert len(chosen) == 1 and not {*chosen} & {*held}
+        labels = {i: np.full((4, 2), 60, np.float32) for i in range(12)}
+        source = PairSource(photos, labels, SMALL, excluded=held)
+        assert source.groups == [[i for i in range(12) if i not in held]]
 
 
 def test_photos_are_as_grey_as_the_images_of_extract(tmp_path: Path) -> None:

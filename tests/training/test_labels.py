@@ -160,6 +160,13 @@ def test_labels_are_kept_and_damaged_shards_made_again(tmp_path: Path) -> None:
 
     first = compute()
     assert sorted(first) == list(range(len(photos)))
+    view = next(iter(photos.views().values()))
+    without = compute_labels(
+        *(photos, choose_photos(photos, 0, 0, 0, view[:1]), "corners", options),
+        *(tmp_path / "others", (0, 1)),
+        held_back=view[:1],
+    )
+    assert sorted({*first} - {*without}) == view[:1]
     camera = next(iter(photos.groups().values()))
     np.testing.assert_array_equal(first[camera[0]], first[camera[2]])
     shard = tmp_path / "labels/00000.npz"

@@ -6,8 +6,10 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from sfm_features.training.checkpoints import Diverged
 from sfm_features.training.data import DataOptions
 from sfm_features.training.evolve import Switches, plan_stages, schedule_rate
 from sfm_features.training.labels import LabelOptions
+from sfm_features.training.lessons import Lessons, Planner
 from sfm_features.training.loop import Trainer
 from sfm_features.training.pg2sd import Pg2sdOptions
 from sfm_features.training.photos import hold_back, load_photos
@@ -232,6 +235,25 @@ def test_worse_than_the_start_keeps_the_start(
     assert outcome.steps == 3
     start = TinyNet().state_dict()
     assert torch.equal(weights_of(outcome)["stem.0.weight"], start["stem.0.weight"])
+
+
+def test_what_comes_before_a_stage_takes_none_of_its_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when places are reconstructed for longer than the whole training lasts."""
+    photos = write_photos(tmp_path / "photos", 6, frames=3)
+    prepare = Planner.prepare
+
+    def take_long(*arguments: Any) -> Lessons:
+        time.sleep(4)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(Planner, "prepare", take_long)
+    outcome = train(photos, tmp_path / "run", steps=0, minutes=0.05)
+    begun = [record["step"] for record in outcome.log.records if "stage" in record]
+    assert len(begun) == 2 and 0 == begun[0] < begun[1] < outcome.steps
+    assert outcome.seconds < 5
+    assert outcome.log.was_validated(outcome.steps)
 
 
 def test_minutes_are_kept(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from training_kit import TinyNet, make_photo
 
 from sfm_features.geometry import look_at
+from sfm_features.images import turn_back, turn_upright
 from sfm_features.training.data import DataOptions, PairSource
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import PhotoSet
@@ -74,6 +75,30 @@ def test_a_change_of_size_counts_as_a_change_of_view() -> None:
     assert _count_doublings(4 * xy, xy) == pytest.approx(2, abs=1e-5)
     assert _count_doublings(xy, 2 * xy) == pytest.approx(1, abs=1e-5)
     assert _count_doublings(xy * [1, 0], xy) == 0
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_photos_that_were_turned_upright_are_seen_where_they_are(
+    orientation: int,
+) -> None:
+    """Models are of photos as stored, training sees them upright."""
+    model, photos = make_model(), make_photos()
+    turned = [
+        replace(
+            photo,
+            grey=turn_upright(photo.grey, orientation),
+            orientation=orientation,
+        )
+        for photo in photos.photos
+    ]
+    plain = collect_tracks(photos, FOLDER, [("place/", model)], FEW)
+    found = collect_tracks(PhotoSet(turned), FOLDER, [("place/", model)], FEW)
+    assert len(found) == len(plain) > 0
+    for number, seen in found.seen.items():
+        size = turned[number].size
+        np.testing.assert_array_equal(seen.ids, plain.seen[number].ids)
+        stored = turn_back(seen.xy, orientation, size)
+        np.testing.assert_allclose(stored, plain.seen[number].xy, atol=1e-4)
 
 
 def test_observations_of_a_point_correspond() -> None:

@@ -7,12 +7,22 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from training_kit import make_photo, write_photos
 
-from sfm_features.errors import InputError, OptionError, StaleStore, WeightsError
+from sfm_features.errors import (
+    BusyStore,
+    ImageError,
+    InputError,
+    OptionError,
+    OutputError,
+    StaleStore,
+    WeightsError,
+)
+from sfm_features.journal import claim
 from sfm_features.training import labels
 from sfm_features.training.label_store import choose_photos
 from sfm_features.training.networks import make_net, read_net
@@ -82,7 +92,15 @@ def test_training_goes_on_from_weights(tmp_path: Path) -> None:
         ({"rounds": 0}, "--rounds 0"),
         ({"steps": 0, "minutes": 0.0}, "--minutes"),
         ({"learning_rate": 0.0}, "--learning-rate"),
-        ({"start_share": 1.0}, "--start-share 1.0"),
+        ({"learning_rate": float("inf")}, "--learning-rate inf"),
+        ({"start_share": 1.0}, "--start-share 1"),
+        ({"night_share": -3.0}, "--night-share -3.0: must be from 0 to 1"),
+        ({"average": float("nan")}, "--average nan"),
+        ({"density": float("nan")}, "--density nan"),
+        ({"validation_photos": 0}, "--validation-photos 0: must be at least 1"),
+        ({"checkpoint_steps": 0}, "--checkpoint-steps 0"),
+        ({"points": 0}, "--points 0"),
+        ({"max_side": 40}, "--max-side 40: must be at least 96"),
         ({"descriptor_distinctness": False}, "--descriptor-loss triplet"),
         ({"net": "tardis"}, "--net tardis: choose one of evo, sekd"),
     ],
@@ -93,6 +111,35 @@ def test_senseless_options_are_refused(
     photos = write_photos(tmp_path / "photos")
     with pytest.raises(OptionError, match=message):
         train(photos, tmp_path / "run", TrainOptions(**change), CPU)  # type: ignore[arg-type]
+
+
+def test_a_second_run_on_one_output_is_refused(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos")
+    with claim(tmp_path / "run"), pytest.raises(BusyStore):
+        train(photos, tmp_path / "run", QUICK, CPU)
+    taken = tmp_path / "file"
+    taken.touch()
+    with pytest.raises(OutputError, match="not a folder"):
+        train(photos, taken / "run", QUICK, CPU)
+
+
+def test_strict_stops_at_a_photo_that_cannot_be_read(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos")
+    (photos / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        train(photos, tmp_path / "run", QUICK, replace(CPU, strict=True))
+
+
+def test_other_pixels_or_other_photos_held_back_are_another_run(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 8)
+    train(photos, tmp_path / "run", QUICK, CPU)
+    with pytest.raises(StaleStore, match="held_back"):
+        train(photos, tmp_path / "run", replace(QUICK, validation_photos=1), CPU)
+    first = sorted(photos.iterdir())[0]
+    image = cv2.imread(str(first))
+    cv2.imwrite(str(first), 255 - image)
+    with pytest.raises(StaleStore, match="photos"):
+        train(photos, tmp_path / "run", QUICK, CPU)
 
 
 def test_the_start_is_mixed_in_at_the_end(tmp_path: Path) -> None:

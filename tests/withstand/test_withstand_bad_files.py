@@ -253,7 +253,7 @@ def test_two_reconstructions_into_one_folder(tmp_path: Path, shell: Shell) -> No
     first.signal(signal.SIGSTOP)
     second = shell.run(*how)
     first.signal(signal.SIGCONT)
-    second.fail("features.h5", "another process")
+    second.fail(f"{out}: another process")
     first.wait().succeed()
 
 

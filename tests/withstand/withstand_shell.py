@@ -220,12 +220,13 @@ def open_shell() -> Shell:
 
 
 def leftovers(folder: Path, known: Sequence[str]) -> list[str]:
-    """List the files below a folder other than the known ones, stamps included."""
+    """List the files below a folder other than known ones, stamps and the lock."""
     found = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
     return sorted(
         name
         for name in found
-        if name not in known and not re.fullmatch(r"\.[\w.]+\.(stamp|verified)", name)
+        if name not in [*known, ".lock"]
+        and not re.fullmatch(r"\.[\w.]+\.(stamp|verified)", name)
     )
 
 

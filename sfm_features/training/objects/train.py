@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sfm_features.errors import InputError, OptionError
+from sfm_features.journal import claim
 from sfm_features.nets.autolink import (
     ARCHITECTURE,
     KeypointNet,
@@ -47,9 +48,10 @@ def train_object(
     if run.strict and loaded.skipped:
         raise InputError(next(iter(loaded.skipped.values())))
     teacher = _read_teacher(options)
-    outcome = ObjectTrainer(
-        loaded, output, options, device, run.seed, teacher=teacher
-    ).run()
+    with claim(output):
+        outcome = ObjectTrainer(
+            loaded, output, options, device, run.seed, teacher=teacher
+        ).run()
     card = _describe(loaded, options, run, outcome)
     path = output / "weights.safetensors"
     save_keypoint_net(outcome.student, path, card)
