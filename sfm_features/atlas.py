@@ -26,7 +26,7 @@ from sfm_features.retrieve import (
 )
 from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.types import F32, F64, I64, Features, Model, Pose
-from sfm_features.workspace import Workspace
+from sfm_features.workspace import Workspace, has_used
 
 _CACHE_BYTES = 1 << 30
 _MOST_WITHOUT_CODEBOOK = 300
@@ -170,6 +170,11 @@ class Atlas:
             raise InputError(
                 f"{self.folder}: features.h5 has none of the model's images; put back "
                 "the file that the model was made from"
+            )
+        if not has_used(Workspace(self.folder), self._store, self.names):
+            raise InputError(
+                f"{self.folder}: features.h5 was changed since the model was made of "
+                "it; run the command that made the model again"
             )
         for name in (self.names[0], self.names[-1]):
             count = len(self._store.read_keypoints(name))

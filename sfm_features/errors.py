@@ -86,7 +86,8 @@ def require_at_least(least: int, **options: int) -> None:
     """Raise OptionError for an option that is below what makes sense."""
     for name, value in options.items():
         if value < least:
-            raise OptionError(f"{name}: {value} is less than {least}")
+            flag = name.replace("_", "-")
+            raise OptionError(f"--{flag} {value}: must be at least {least}")
 
 
 def require_files(**options: Path | None) -> None:

@@ -27,11 +27,11 @@ _NOT_DECODED = (
     *(".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".hdr", ".heic"),
     *(".heif", ".jxl", ".nef", ".orf", ".psd", ".raf", ".rw2"),
 )
-"""Photographs, too, but not for OpenCV."""
+"""Photographs, too, but not read here."""
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-_TIFF_STARTS = (b"II*\0", b"MM\0*")
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter: BigTIFF
 _EXIF_ORIENTATION = 0x0112
 
 # How the stored array becomes upright: (transpose first, then flip rows, flip columns)
@@ -79,7 +79,7 @@ def list_images(folder: Path, image_list: Path | None = None) -> list[str]:
     if image_list is not None:
         return _read_image_list(folder, image_list)
     names, others = [], Counter[str]()
-    for path in _walk(folder, frozenset()):
+    for path in _walk(folder):
         suffix = path.suffix.lower()
         if suffix in SUFFIXES and path.is_file():
             names.append(path.relative_to(folder).as_posix())
@@ -235,11 +235,12 @@ def read_mask(folder: Path, name: str) -> Bool | None:
 def fit_mask(mask: Bool, image: Decoded) -> Bool:
     """Turn the mask of an upright image as the image is stored.
 
-    It is told by one of them lying where the other one stands.
+    It is told by one of them lying where the other one stands; of square ones, and of
+    images upside down, nothing tells.
     """
     width, height = image.size
-    lies = mask.shape[1] > mask.shape[0]
-    turned = image.orientation > 4 and lies != (width > height)
+    rows, columns = mask.shape
+    turned = image.orientation > 4 and (columns - rows) * (width - height) < 0
     return turn_stored(mask, image.orientation) if turned else mask
 
 
@@ -298,24 +299,27 @@ def _suggest(name: str, folder: Path) -> str:
     return f" (there is {close[0]!r})" if close else ""
 
 
-def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """Yield the files below a folder, in links to folders, too, but not in circles."""
-    here = folder.resolve()
-    if here in above:
-        return
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        logger.warning("%s: left out, it cannot be read (%s)", folder, error.strerror)
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        path = folder / entry.name
-        if entry.is_dir():
-            yield from _walk(path, above | {here})
-        else:
-            yield path
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, each folder once, be it there or behind a link.
+
+    Links come last, so that what is really there has its own name.
+    """
+    seen, waiting = set(), [folder]
+    while waiting:
+        for here, folders, files in os.walk(waiting.pop(0), onerror=_tell_unread):
+            where = Path(here).resolve()
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            if where in seen:
+                folders.clear()
+                continue
+            seen.add(where)
+            paths = [Path(here) / name for name in folders]
+            waiting += [path for path in paths if path.is_symlink()]
+            yield from (Path(here) / name for name in files if name[0] != ".")
+
+
+def _tell_unread(error: OSError) -> None:
+    logger.warning("%s: left out, cannot be read (%s)", error.filename, error.strerror)
 
 
 def _reduce_to_8_bits(path: Path, values: NDArray[Any]) -> U8:
@@ -349,22 +353,25 @@ def _exif_orientation(exif: bytes) -> int:
     """Read the orientation out of a TIFF block; 1 when absent or senseless."""
     if exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None or len(exif) < 8:
+    if not exif.startswith(_TIFF_STARTS) or len(exif) < 16:
         return 1
-    (at,) = struct.unpack_from(order + "I", exif, 4)
-    for entry in _directory(exif, order, at):
-        tag, kind, _ = struct.unpack_from(order + "HHI", exif, entry)
+    order = "<" if exif.startswith(b"II") else ">"
+    is_big = b"+" in exif[2:4]
+    number, entry_bytes, value_at = ("Q", 20, 12) if is_big else ("I", 12, 8)
+    (at,) = struct.unpack_from(order + number, exif, 8 if is_big else 4)
+    for entry in _directory(exif, order + ("Q" if is_big else "H"), at, entry_bytes):
+        tag, kind = struct.unpack_from(order + "HH", exif, entry)
         if tag == _EXIF_ORIENTATION and kind == 3:
-            (value,) = struct.unpack_from(order + "H", exif, entry + 8)
+            (value,) = struct.unpack_from(order + "H", exif, entry + value_at)
             return value if value in _UPRIGHT else 1
     return 1
 
 
-def _directory(exif: bytes, order: str, at: int) -> Sequence[int]:
+def _directory(exif: bytes, count: str, at: int, entry_bytes: int) -> Sequence[int]:
     """Find where the entries of a TIFF directory start, as far as they are there."""
-    if at + 2 > len(exif):
+    first = at + struct.calcsize(count)
+    if first > len(exif):
         return []
-    (count,) = struct.unpack_from(order + "H", exif, at)
-    starts = range(at + 2, at + 2 + 12 * count, 12)
-    return [start for start in starts if start + 12 <= len(exif)]
+    (entries,) = struct.unpack_from(count, exif, at)
+    there = min(entries, (len(exif) - first) // entry_bytes)
+    return range(first, first + there * entry_bytes, entry_bytes)

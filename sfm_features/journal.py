@@ -30,7 +30,8 @@ except ImportError:  # Windows has no flock; two writers are not detected there
     fcntl = None
 
 _MAGIC = b"SFMJRNL2"
-_HEADER = struct.Struct("<8sQQQ")  # magic, old and new file size, number of extents
+_HEADER = struct.Struct("<8s4Q")
+"""Magic, the least and the largest file that it is for, new size, number of extents."""
 _EXTENT = struct.Struct("<QQ")  # offset, length
 _FOOTER = struct.Struct("<I")  # CRC-32 of everything before it
 
@@ -174,7 +175,9 @@ class JournaledFile(io.RawIOBase):
                     _write_at(self._file, offset, data)
             os.fsync(self._file.fileno())
             journal = journal_path(self._path)
-            sizes = self._committed_size, self._size
+            on_disk = os.fstat(self._file.fileno()).st_size
+            least = min(self._committed_size, self._size)
+            sizes = least, max(on_disk, self._size), self._size
             _write_journal(journal, sizes, overwrites)
             _apply(self._file, self._size, overwrites)
             journal.unlink()
@@ -282,7 +285,7 @@ def _write_at(file: io.FileIO, offset: int, data: bytes | bytearray) -> None:
 
 
 def _write_journal(
-    journal: Path, sizes: tuple[int, int], extents: list[tuple[int, bytearray]]
+    journal: Path, sizes: tuple[int, int, int], extents: list[tuple[int, bytearray]]
 ) -> None:
     table = b"".join(_EXTENT.pack(offset, len(data)) for offset, data in extents)
     header = _HEADER.pack(_MAGIC, *sizes, len(extents))
@@ -306,23 +309,23 @@ def _replay_journal(file: io.FileIO, path: Path) -> None:
         return
     commit = _parse_journal(journal.read_bytes())
     if commit is not None:
-        sizes, extents = commit
+        (least, most, size), extents = commit
         # Somebody may have deleted the file, or put another in its place.
-        if min(sizes) <= os.fstat(file.fileno()).st_size <= max(sizes):
-            _apply(file, sizes[1], extents)
+        if least <= os.fstat(file.fileno()).st_size <= most:
+            _apply(file, size, extents)
     journal.unlink()
 
 
 def _parse_journal(
     body: bytes,
-) -> tuple[tuple[int, int], list[tuple[int, bytearray]]] | None:
+) -> tuple[tuple[int, int, int], list[tuple[int, bytearray]]] | None:
     """Read a journal, or None when it was cut off while being written."""
     if len(body) < _HEADER.size + _FOOTER.size:
         return None
     content, footer = body[: -_FOOTER.size], body[-_FOOTER.size :]
     if _FOOTER.pack(zlib.crc32(content)) != footer:
         return None
-    magic, old_size, new_size, count = _HEADER.unpack_from(content)
+    magic, least, most, size, count = _HEADER.unpack_from(content)
     if magic != _MAGIC:
         return None
     extents, data_at = [], _HEADER.size + count * _EXTENT.size
@@ -332,4 +335,4 @@ def _parse_journal(
         )
         extents.append((offset, bytearray(content[data_at : data_at + length])))
         data_at += length
-    return (old_size, new_size), extents
+    return (least, most, size), extents

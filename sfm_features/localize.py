@@ -79,29 +79,32 @@ def localize(
     if queries.priors is not None:
         wanted = add_priors(wanted, queries.priors)
     localizer = Localizer(map_folder, options, run)
-    with claim(output), explain_os_errors(output):
-        journal = _Journal(output / "queries.jsonl", _stamp(map_folder, options, run))
-        asked = {query.name: _ask(folder, query) for query in wanted}
-        missing = [q for q in wanted if not journal.has(q.name, asked[q.name])]
-        bar = tqdm(missing, desc="localize", unit="image", disable=not missing)
-        for query in bar:
-            record = _localize_one(localizer, folder, query, run.strict)
-            journal.add(record, asked[query.name])
-        localizer.atlas.close()
-        records = [journal.records[query.name] for query in wanted]
-        if queries.fallback == "retrieval":
-            records = [_fall_back(record, localizer) for record in records]
-        _write(output, records, queries.names == "path")
-    if queries.report:
-        map_images = queries.map_images
-        report_localization(
-            output,
-            folder,
-            read_image_folders(map_folder) if map_images is None else [map_images],
-            localizer.atlas.model,
-            records,
-            (queries, options, run),
-        )
+    with claim(output):
+        with explain_os_errors(output):
+            journal = _Journal(
+                output / "queries.jsonl", _stamp(map_folder, options, run)
+            )
+            asked = {query.name: _ask(folder, query) for query in wanted}
+            missing = [q for q in wanted if not journal.has(q.name, asked[q.name])]
+            bar = tqdm(missing, desc="localize", unit="image", disable=not missing)
+            for query in bar:
+                record = _localize_one(localizer, folder, query, run.strict)
+                journal.add(record, asked[query.name])
+            localizer.atlas.close()
+            records = [journal.records[query.name] for query in wanted]
+            if queries.fallback == "retrieval":
+                records = [_fall_back(record, localizer) for record in records]
+            _write(output, records, queries.names == "path")
+        if queries.report:
+            map_images = queries.map_images
+            report_localization(
+                output,
+                folder,
+                read_image_folders(map_folder) if map_images is None else [map_images],
+                localizer.atlas.model,
+                records,
+                (queries, options, run),
+            )
     failed = Counter(r["status"] for r in records if r["status"] != "localized")
     summary = LocalizeSummary(
         len(wanted),

@@ -38,6 +38,7 @@ from sfm_features.workspace import (
     has_stamp,
     import_database,
     list_matched,
+    stamp_features,
     write_stamp,
 )
 
@@ -104,6 +105,7 @@ def add_to_map(
                     )
                     write_stamp(made, stamp)
         larger = colmap.read_model(made / "0")
+        stamp_features(workspace, larger.images)
         summary = AddSummary(
             images=len(new) + len(skipped),
             added={n: _count_points(larger, n) for n in new if n in larger.images},

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sfm_features import colmap
-from sfm_features.errors import MissingExtra, ReconstructionError, require_files
+from sfm_features.errors import (
+    InputError,
+    MissingExtra,
+    ReconstructionError,
+    require_at_least,
+    require_files,
+)
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.images import list_images
 from sfm_features.journal import claim, explain_os_errors
@@ -35,6 +41,7 @@ from sfm_features.workspace import (
     has_stamp,
     import_database,
     list_matched,
+    stamp_features,
     write_stamp,
 )
 
@@ -74,6 +81,7 @@ class ReconstructOptions:
             pairs=self.pairs,
             codebook=self.codebook,
         )
+        require_at_least(1, overlap=self.overlap, neighbours=self.neighbours)
 
 
 def reconstruct(
@@ -119,6 +127,8 @@ def reconstruct(
         # After a failure what is there is an earlier run's.
         found = [] if failure else colmap.list_models(workspace.sparse)
         models = [colmap.read_model(path) for path in found]
+        if models and options.features is None:
+            stamp_features(workspace, models[0].images)
         summary = _summarize(workspace, given, models, watch.seconds, truth)
         with explain_os_errors(output):
             summary.write(output)
@@ -154,11 +164,18 @@ def _prepare(
         extracted = extract(images, features, extraction, run)
         return extracted.names, extracted.skipped
     with FeatureStore.open(features) as store:
-        names = store.names()
-    if extraction.image_list is not None:
-        listed = set(list_images(images, extraction.image_list))
-        names = [name for name in names if name in listed]
-    return names, {}
+        there = store.names()
+    if extraction.image_list is None:
+        return there, {}
+    listed = list_images(images, extraction.image_list)
+    names = sorted({*listed} & {*there})
+    if not names:
+        raise InputError(
+            f"{features}: has no features of any image of {extraction.image_list}; "
+            "names must be the same in both"
+        )
+    absent = f"{features} has no features of it"
+    return names, {name: absent for name in sorted({*listed} - {*there})}
 
 
 def _explain(

@@ -69,8 +69,8 @@ def is_described(described: GlobalStore, store: FeatureStore, name: str) -> bool
     """Tell whether an image is described, and by the features that it has now."""
     if name not in described:
         return False
-    made_of, now = described.fingerprint(name), store.fingerprint(name)
-    return None in (made_of, now) or made_of == now
+    made_of = described.fingerprint(name)
+    return made_of is None or made_of == store.fingerprint(name)
 
 
 def describe_settings(store: FeatureStore, card: Card) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from sfm_features.types import Model, Pair, RunOptions
 from sfm_features.workspace import (
     Stopwatch,
     Workspace,
+    forget_stamp,
     import_database,
     list_matched,
+    stamp_features,
 )
 
 
@@ -46,6 +49,7 @@ class TriangulateOptions:
     def __post_init__(self) -> None:
         require_files(features=self.features, matches=self.matches, pairs=self.pairs)
         require_at_least(1, neighbours=self.neighbours)
+        colmap.VerifyOptions(self.max_error_px)  # which refuses what makes no sense
 
 
 def triangulate(
@@ -67,8 +71,11 @@ def triangulate(
     with claim(output):
         with watch.time("extract"):
             if options.features is None:
-                extract(images, features, extraction, run, names)
-            _check_all_there(features, model, known)
+                there = extract(images, features, extraction, run, names).names
+            else:
+                with FeatureStore.open(features) as store:
+                    there = store.names()
+            _check_all_there(features, model, names, there)
         with watch.time("match"):
             wanted = None  # of a file that was given: all
             if options.matches is None:
@@ -81,6 +88,7 @@ def triangulate(
                     *(workspace, images, features, matches, colmap.CameraOptions()),
                     *(names, pairs, model),
                 )
+            forget_stamp(workspace.sparse)  # what was mapped there will be gone
             with watch.time("triangulate"):
                 colmap.triangulate_model(
                     model,
@@ -92,6 +100,8 @@ def triangulate(
                     cancellation=stop,
                 )
         made = colmap.read_model(workspace.sparse / "0")
+        if options.features is None:
+            stamp_features(workspace, made.images)
         summary = Summary(
             len(known.images),
             [summarize_model(made, "sparse/0")],
@@ -103,9 +113,10 @@ def triangulate(
     return summary
 
 
-def _check_all_there(features: Path, model: Path, known: Model) -> None:
-    with FeatureStore.open(features) as store:
-        missing = sorted(name for name in known.images if name not in store)
+def _check_all_there(
+    features: Path, model: Path, names: Sequence[str], there: Sequence[str]
+) -> None:
+    missing = sorted({*names} - {*there})
     if missing:
         raise InputError(
             f"{features}: has no features of {missing[0]!r} ({len(missing)} such), "

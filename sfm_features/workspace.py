@@ -57,6 +57,11 @@ class Workspace:
         return self.root / "verification"
 
     @property
+    def used(self) -> Path:
+        """What the stamp of a model's features is beside."""
+        return self.root / "sparse.features"
+
+    @property
     def sparse(self) -> Path:
         return self.root / "sparse"
 
@@ -154,6 +159,22 @@ def list_matched(
         return found
     asked = {order_pair(*pair) for pair in among}
     return [pair for pair in found if order_pair(*pair) in asked]
+
+
+def stamp_features(workspace: Workspace, names: Iterable[str]) -> None:
+    """Note which features of its images the largest model was made of."""
+    with FeatureStore.open(workspace.features) as store:
+        write_stamp(workspace.used, _digest_features(store, names))
+
+
+def has_used(workspace: Workspace, store: FeatureStore, names: Iterable[str]) -> bool:
+    """Tell whether a model was made of these features; yes, if nothing tells."""
+    known = _stamp_path(workspace.used).is_file()
+    return not known or has_stamp(workspace.used, _digest_features(store, names))
+
+
+def _digest_features(store: FeatureStore, names: Iterable[str]) -> str:
+    return digest([(name, store.fingerprint(name)) for name in sorted(names)])
 
 
 def copy_whole(source: Path, target: Path) -> None:

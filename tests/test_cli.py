@@ -92,7 +92,10 @@ def test_stages_by_hand(
             "--camera-globs is given 2 times",
         ),
         (["reconstruct", "a", "--output", "o", "--pairs", "p"], "check --pairs"),
-        (["reconstruct", "a", "--output", "o", "--min-inliers", "0"], "min_inliers: 0"),
+        (
+            ["reconstruct", "a", "--output", "o", "--min-inliers", "0"],
+            "--min-inliers 0: must",
+        ),
     ],
 )
 def test_mistakes(

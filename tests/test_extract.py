@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -199,6 +200,13 @@ def test_a_photo_that_was_replaced_is_extracted_and_matched_again(
     write_image(photos / "2.png", make_texture((240, 150), 7))
     assert run() == (1, 2, 1)
     assert run() == (0, 0, 0)
+    # A file from before the change says nothing of its keypoints: they are read.
+    with h5py.File(features, "r+") as file:
+        for group in file.values():
+            del group.attrs["fingerprint"]
+    assert run() == (0, 0, 0)
+    write_image(photos / "2.png", make_texture((240, 150), 8))
+    assert run() == (1, 2, 1)
     with FeatureStore.open(features) as store:
         assert store.read_size("2.png") == (240, 150)
         count = len(store.read_keypoints("2.png"))

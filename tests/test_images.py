@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -121,6 +122,22 @@ def test_a_tiff_is_as_it_is_stored(tmp_path: Path, orientation: int) -> None:
     np.testing.assert_array_equal(images.turn_stored(upright, orientation), picture)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_orientation_of_a_large_tiff_is_read(order: str) -> None:
+    """BigTIFF: offsets of 64 bits, entries of 20 bytes."""
+    start = b"II+\0" if order == "<" else b"MM\0+"
+    head = struct.pack(order + "HHQ", 8, 0, 16)
+    entries = [(0x0100, 4, 1, 9), (0x0112, 3, 1, 6)]
+    packed = b"".join(
+        struct.pack(order + "HHQ", tag, kind, count)
+        + struct.pack(order + ("H6x" if kind == 3 else "I4x"), value)
+        for tag, kind, count, value in entries
+    )
+    block = start + head + struct.pack(order + "Q", len(entries)) + packed
+    assert images._exif_orientation(block) == 6
+    assert images._exif_orientation(block[:-20]) == 1  # cut off before it
+
+
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
     write_image(photos / "a.png", make_texture((16, 16)))
@@ -129,7 +146,11 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
     (photos / "cam").symlink_to(elsewhere)
     (elsewhere / "back").symlink_to(photos)
     (photos / "gone.png").symlink_to(tmp_path / "nothing")
-    assert images.list_images(photos) == ["a.png", "cam/deep/b.png"]
+    (photos / "self.png").symlink_to(photos / "self.png")
+    (photos / "again").symlink_to(elsewhere / "deep")  # it is there already
+    (photos / "as").symlink_to(photos / "z")  # what it links to has its own name
+    write_image(photos / "z" / "d.png", make_texture((16, 16)))
+    assert images.list_images(photos) == ["a.png", "again/b.png", "z/d.png"]
 
 
 def test_photographs_that_cannot_be_decoded_are_counted(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -323,6 +324,26 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises(InputError, match=r"features\.h5"):
         Localizer(broken)
     assert json.dumps(localizer.atlas.config)
+
+
+def test_features_that_changed_under_the_model_are_refused(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    """As many keypoints as before, so that their number tells nothing."""
+    folder = tmp_path / "map"
+    shutil.copytree(town_map[0], folder)
+    Atlas(folder).close()
+    with FeatureStore.append(folder / "features.h5", _config(folder)) as store:
+        name = store.names()[1]
+        found = store.read(name)
+        store.write(name, replace(found, keypoints=found.keypoints[::-1].copy()))
+    with pytest.raises(InputError, match="was changed since the model was made"):
+        Atlas(folder)
+
+
+def _config(folder: Path) -> Mapping[str, Any]:
+    with FeatureStore.open(folder / "features.h5") as store:
+        return dict(store.config)
 
 
 def test_descriptors_of_another_codebook_are_not_used(

@@ -116,7 +116,13 @@ class CameraBook:
                 camera = _make_camera(rule.model, rule.params, size, exif)
                 return ("glob", rule.pattern, size), camera
         exif = self._read_exif(name)
-        camera = _make_camera(self._options.camera_model, self._params, size, exif)
+        try:
+            camera = _make_camera(self._options.camera_model, self._params, size, exif)
+        except OptionError as error:
+            raise OptionError(
+                f"{name}: {error}; images with another camera need --camera-globs, or "
+                "leave them out by --image-list"
+            ) from error
         return self._group(name, size, exif), camera
 
     def _group(self, name: str, size: tuple[int, int], exif: _Exif) -> Hashable:

@@ -65,8 +65,10 @@ class MapperOptions:
                 f"mapper: {self.mapper!r} is not one of "
                 f"{', '.join(get_args(MapperName))}"
             )
-        if self.num_threads != -1:
-            require_at_least(1, num_threads=self.num_threads)
+        if self.num_threads < 1 and self.num_threads != -1:
+            raise OptionError(
+                f"--num-threads {self.num_threads}: must be at least 1, or -1 = all"
+            )
         require_at_least(
             1, min_model_size=self.min_model_size, min_matches=self.min_matches
         )

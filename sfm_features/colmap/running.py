@@ -15,7 +15,7 @@ import pycolmap
 from tqdm import tqdm
 
 from sfm_features.colmap.logs import forward_logs
-from sfm_features.errors import Cancelled
+from sfm_features.errors import Cancelled, OutputError
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,10 @@ def run_with_progress(
     """
     if cancellation.is_cancelled:
         raise Cancelled("stopped on request, before it began")
+    if any(job.is_alive() for job in _abandoned):
+        raise OutputError(
+            "COLMAP still ends what was stopped before; wait a little, or start anew"
+        )
     job = _Job(work)
     taken_s = 0.0
     layout = None if total is not None else "{desc} [{elapsed}]"
@@ -109,8 +113,13 @@ def run_with_progress(
             cancellation.cancel()
             if stoppable:
                 job.join(_PATIENCE_S)
+            _abandoned.append(job)
             raise
     return job.result()
+
+
+_abandoned: list[threading.Thread] = []
+"""Jobs that were left to end by themselves: they may still write."""
 
 
 class _Job(threading.Thread, Generic[T]):

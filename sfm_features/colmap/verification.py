@@ -40,7 +40,9 @@ class VerifyOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.max_error_px < math.inf:
-            raise OptionError(f"max_error_px: {self.max_error_px} is not above 0")
+            raise OptionError(
+                f"--max-error-px {self.max_error_px}: must be more than 0"
+            )
         require_at_least(1, min_inliers=self.min_inliers, max_trials=self.max_trials)
 
 

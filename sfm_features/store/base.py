@@ -193,11 +193,6 @@ class NamedStore(Store):
         with explain_damage(self.path, self._ours):
             return sorted(self._walk(self._file, ""))
 
-    @hold_interrupts()
-    def fingerprint(self, name: str) -> int | None:
-        """Tell what an image's keypoints were from others; None of other tools'."""
-        return read_number(self._file[name], "fingerprint")
-
     def _walk(self, group: Any, prefix: str) -> Iterator[str]:
         # A folder of photographs may be called like it.
         if isinstance(group.get(self._required[0]), h5py.Dataset):

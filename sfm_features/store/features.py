@@ -65,6 +65,12 @@ class FeatureStore(NamedStore):
         return read_number(self._file[name], "file_bytes")
 
     @hold_interrupts()
+    def fingerprint(self, name: str) -> int:
+        """Tell an image's keypoints from others; of other tools' they are read."""
+        written = read_number(self._file[name], "fingerprint")
+        return _fingerprint(self.read_keypoints(name)) if written is None else written
+
+    @hold_interrupts()
     def write(self, name: str, features: Features, file_bytes: int = 0) -> None:
         """Write the features of one image; they are permanent after the next commit.
 
@@ -82,10 +88,14 @@ class FeatureStore(NamedStore):
             },
         )
         group["keypoints"].attrs["uncertainty"] = features.uncertainty_px
-        group.attrs["fingerprint"] = np.uint32(zlib.crc32(features.keypoints.tobytes()))
+        group.attrs["fingerprint"] = np.uint32(_fingerprint(features.keypoints))
         if file_bytes:
             group.attrs["file_bytes"] = file_bytes
         self._finish_group(group)
+
+
+def _fingerprint(keypoints: F32) -> int:
+    return zlib.crc32(np.ascontiguousarray(keypoints, np.float32).tobytes())
 
 
 def _rows(columns: Any) -> F32:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sfm_features.errors import InputError
 from sfm_features.journal import hold_interrupts
-from sfm_features.store.base import NamedStore, explain_damage
+from sfm_features.store.base import NamedStore, explain_damage, read_number
 from sfm_features.types import F32
 
 _FIELD = "global_descriptor"
@@ -38,6 +38,10 @@ class GlobalStore(NamedStore):
                     raise ValueError(f"{name}: its descriptor has another length")
                 rows.append(row)
         return np.stack(rows) if rows else np.zeros((0, 0), np.float16)
+
+    def fingerprint(self, name: str) -> int | None:
+        """Tell which keypoints a descriptor was made of; None if it does not say."""
+        return read_number(self._file[name], "fingerprint")
 
     @hold_interrupts()
     def write(self, name: str, descriptor: F32, fingerprint: int | None = None) -> None:

@@ -12,7 +12,7 @@ from sfm_features.journal import hold_interrupts
 from sfm_features.store.base import Store, explain_damage, read_number
 from sfm_features.types import Matches, Pair
 
-Fingerprints: TypeAlias = tuple[int | None, int | None]
+Fingerprints: TypeAlias = tuple[int, int]
 """What `FeatureStore.fingerprint` says of both images of a pair."""
 
 
@@ -78,9 +78,10 @@ class MatchStore(Store):
         if found is None:
             return False
         group, is_reversed = found
-        wanted = _join(fingerprints[::-1] if is_reversed else fingerprints)
         made_of = read_number(group, "fingerprints")
-        return None in (wanted, made_of) or made_of == wanted  # None: nothing tells
+        if made_of is None:
+            return True  # nothing tells
+        return made_of == _join(fingerprints[::-1] if is_reversed else fingerprints)
 
     @hold_interrupts()
     def write(
@@ -88,7 +89,7 @@ class MatchStore(Store):
         pair: Pair,
         matches: Matches,
         count0: int,
-        fingerprints: Fingerprints = (None, None),
+        fingerprints: Fingerprints | None = None,
     ) -> None:
         """Write the matches of a pair whose first image has `count0` keypoints."""
         vector = np.full(count0, -1, np.int32)
@@ -97,8 +98,8 @@ class MatchStore(Store):
         scores[matches.indices[:, 0]] = matches.scores
         datasets = {"matches0": vector, "matching_scores0": scores}
         group = self._write_group(match_key(pair), datasets)
-        if (made_of := _join(fingerprints)) is not None:
-            group.attrs["fingerprints"] = np.uint64(made_of)
+        if fingerprints is not None:
+            group.attrs["fingerprints"] = np.uint64(_join(fingerprints))
         self._finish_group(group)
 
     def _find(self, pair: Pair) -> tuple[Any, bool] | None:
@@ -115,10 +116,10 @@ class MatchStore(Store):
         return None
 
 
-def _join(fingerprints: Fingerprints) -> int | None:
+def _join(fingerprints: Fingerprints) -> int:
     """Make one number of two, of 32 bits each: it is faster to read."""
     first, second = fingerprints
-    return None if first is None or second is None else first << 32 | second
+    return first << 32 | second
 
 
 def name_key(name: str) -> str:
