@@ -74,7 +74,9 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
     settings = read_settings(args)
     names = choose_scenes(args.dataset, args.scenes, list(SEVEN_SCENES))
     truth = args.pseudo_truth.parent.name if args.pseudo_truth else "the data set"
-    title = f"7-Scenes by the poses of {truth}: {name_settings(settings)}"
+    part = "all" if args.every == 1 else f"every {args.every}th of the"
+    title = f"7-Scenes by the poses of {truth}, {part} train frames: "
+    title += name_settings(settings)
     result = measure_scenes(
         *(title, partial(read_scene, args), names, args.output, settings),
         *(_THRESHOLDS, SEVEN_SCENES),

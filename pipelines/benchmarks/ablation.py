@@ -32,7 +32,8 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "without descriptor repeatability": {"descriptor_repeatability": False},
     "without descriptor distinctness": {"descriptor_distinctness": False},
 }
-"""SEKD as published, and without each part of it, on its own network."""
+"""SEKD's parts, all and without each in turn, on its own network; how much the losses
+weigh is as in all of our training, not as published."""
 
 _SOFTMAX = {"descriptor_loss": "softmax", "first_labels": "corners"}
 RECIPES: Mapping[str, Mapping[str, Any]] = {

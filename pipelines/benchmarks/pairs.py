@@ -113,6 +113,8 @@ def _list_webcams(folder: Path, draws: int) -> Iterator[PlanePair]:
     cameras = sorted(p for p in folder.iterdir() if p.is_dir())
     for draw, camera in product(range(draws), cameras):
         days, nights = sorted(camera.glob("day_*")), sorted(camera.glob("night_*"))
+        if not days or not nights:
+            raise InputError(f"{camera}: needs frames called day_* and night_*")
         rng = np.random.default_rng(7 + 1000 * draw)
         for i in range(_PAIRS_PER_CAMERA):
             day, _ = _read(days[(i + draw) % len(days)], PLANE_SIDE_PX)

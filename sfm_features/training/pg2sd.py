@@ -29,10 +29,15 @@ Teacher: TypeAlias = Literal["own", "snapshot", "average"]
 
 @dataclass(frozen=True)
 class Pg2sdOptions:
-    """Every knob of the method; defaults are the published ones."""
+    """Every knob of the method; the published values, but where it says otherwise.
+
+    Here both losses are of the points that descriptors learn from, not of all pixels,
+    and weighed as the other losses of a descriptor are.
+    """
 
     strategy: Strategy = "none"
     form: Form = "statistics"
+    """As published, or by statistics of gradients, which is ours."""
     turn: float = 0.2
     """Share of the training after which hard samples are let in by half."""
     steepness: float = 10.0
@@ -42,7 +47,8 @@ class Pg2sdOptions:
     distillation: float = 0.1
     """Weight of the distillation."""
     softened: Softened = "scores"
-    """What is softened at a point: two scores, or the descriptor and one score."""
+    """What is softened at a point: two scores, or the descriptor and one score (the
+    form of 129 channels, whose weights were published)."""
     teacher: Teacher = "own"
     """Whose predictions: its own, those of the round's start, or averaged weights'."""
     most_temperature: float = 1.5
