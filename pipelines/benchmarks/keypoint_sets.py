@@ -154,8 +154,8 @@ SETS: Mapping[str, KeypointSet] = {
         "66",
     ),
 }
-"""Published figures are AutoLink's; whether its 2.76 is with the background is not known,
-and its Taichi figure is one that others quote."""
+"""Published figures are AutoLink's. Whether its 2.76 is with the background is not
+known, and its Taichi figure is one that others quote."""
 
 
 def measure_set(name: str, root: Path, weights: Path, device: str = "auto") -> Result:
