@@ -88,7 +88,7 @@ def test_the_card_tells_the_network_not_the_caller(tmp_path: Path) -> None:
 
 
 def test_absent_files(path: Path, tmp_path: Path) -> None:
-    _refuse(tmp_path / "nothing.safetensors", "no such file; give.*--weights")
+    _refuse(tmp_path / "nothing.safetensors", "no such file; give.*evo-object")
     _refuse(tmp_path, "no such file")
     path.with_suffix(".json").unlink()
     _refuse(path, "its card some.v2.json is not beside it")
