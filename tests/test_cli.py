@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -43,6 +44,10 @@ def test_depth_has_a_group_of_its_own(
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"sfm-features {__version__}\n"
+    command = [sys.executable, "-m", "sfm_features", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.endswith(
+        f" {__version__}\n"
+    )
 
 
 def test_stages_by_hand(
