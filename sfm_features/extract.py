@@ -124,7 +124,7 @@ def extract(
     refuse_collisions(names)
     names, skipped = _part_unwritable(images, names, run.strict)
     if options.masks is not None:
-        _tell_unmasked(options.masks, names)
+        _tell_unmasked(options.masks, images, names)
     num_unwritable = len(skipped)
     # Likewise of weights that cannot be read.
     extractor = None if output.exists() else _build(options, run)
@@ -209,9 +209,9 @@ def _list_replaced(
     return replaced
 
 
-def _tell_unmasked(masks: Path, names: Sequence[str]) -> None:
+def _tell_unmasked(masks: Path, images: Path, names: Sequence[str]) -> None:
     """Say how many images are used whole; raise InputError if none has a mask."""
-    without = [n for n in names if image_files.find_mask(masks, n) is None]
+    without = [n for n in names if image_files.find_mask(masks, n, images) is None]
     if names and len(without) == len(names):
         raise InputError(
             f"{masks}: has no mask of any image; that of {names[0]!r} would be "
@@ -261,7 +261,9 @@ def _load(images: Path, options: ExtractOptions, name: str) -> _Loaded:
     decoded = image_files.decode(images / name)
     small = image_files.resize_to(decoded.rgb, options.max_size)
     upright = image_files.turn_upright(small, decoded.orientation)
-    mask = image_files.read_mask(options.masks, name) if options.masks else None
+    mask = None
+    if options.masks is not None:
+        mask = image_files.read_mask(options.masks, name, images)
     if mask is not None:
         mask = image_files.fit_mask(mask, decoded)
     orientation, size = decoded.orientation, decoded.size

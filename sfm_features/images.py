@@ -216,15 +216,20 @@ def turn_points(xy: F32, orientation: int, upright_size: tuple[int, int]) -> F32
     return np.stack([x, y], 1).astype(np.float32)
 
 
-def find_mask(folder: Path, name: str) -> Path | None:
-    """Find the mask of `a.jpg`: `a.jpg.png`, as COLMAP names it, or `a.png`."""
-    paths = (folder / f"{name}.png", (folder / name).with_suffix(".png"))
+def find_mask(folder: Path, name: str, images: Path | None = None) -> Path | None:
+    """Find the mask of `a.jpg`: `a.jpg.png`, as COLMAP names it, or `a.png`.
+
+    If masks lie among the images, `a.png` is no mask but one of those.
+    """
+    paths = [folder / f"{name}.png"]
+    if images is None or images.resolve() != folder.resolve():
+        paths.append((folder / name).with_suffix(".png"))
     return next((path for path in paths if path.is_file()), None)
 
 
-def read_mask(folder: Path, name: str) -> Bool | None:
+def read_mask(folder: Path, name: str, images: Path | None = None) -> Bool | None:
     """Read the mask of an image as its file has it; True = keep, None = no mask."""
-    path = find_mask(folder, name)
+    path = find_mask(folder, name, images)
     if path is None:
         return None
     values = decode_values(path)

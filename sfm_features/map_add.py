@@ -80,10 +80,8 @@ def add_to_map(
             wanted = _choose_pairs(workspace, atlas, new, options)
             match(features, wanted, matches, matching, run)
             pairs = list_matched(matches, [*atlas.model.images, *new], wanted)
-        model, made = (
-            colmap.list_models(Workspace(map_folder).sparse)[0],
-            workspace.sparse,
-        )
+        model = colmap.list_models(Workspace(map_folder).sparse)[0]
+        made = workspace.sparse
         with colmap.cancel_on_signals() as stop:
             with watch.time("import"):
                 stamp = import_database(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -172,6 +173,11 @@ def test_masks_remove_keypoints_but_not_their_number(
     (tmp_path / "m" / "s" / "x.png.png").unlink()
     with pytest.raises(InputError, match=r"has no mask of any.*s/x\.png\.png"):
         extract(tmp_path / "i", tmp_path / "h.h5", options)
+    # Among the images a.png is no mask of a.png, nor of a.jpg.
+    with pytest.raises(InputError, match="has no mask of any"):
+        extract(
+            tmp_path / "i", tmp_path / "h.h5", replace(options, masks=tmp_path / "i")
+        )
     with pytest.raises(InputError, match="no such folder of masks"):
         extract(
             tmp_path / "i", tmp_path / "g.h5", ExtractOptions(masks=tmp_path / "no")
