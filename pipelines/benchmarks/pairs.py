@@ -172,8 +172,11 @@ def _pair_views(views: list[_View], angles: bool) -> Iterator[PosePair]:
         pairs = [pair for pair in pairs if low <= _angle_deg(*pair) <= high]
         chosen = np.linspace(0, len(pairs) - 1, _PAIRS_PER_SCENE).astype(int)
         pairs = [pairs[i] for i in np.unique(chosen)] if pairs else []
+    used = {view.path: view for pair in pairs for view in pair}
+    # Each once: a scene of a hundred photos has thousands of pairs.
+    shrunk = {path: _shrink(view) for path, view in used.items()}
     for first, second in pairs:
-        (a, camera_a), (b, camera_b) = (_shrink(view) for view in (first, second))
+        (a, camera_a), (b, camera_b) = shrunk[first.path], shrunk[second.path]
         pose = relate(first.cam_from_world, second.cam_from_world)
         yield PosePair(a, b, (camera_a, camera_b), pose)
 

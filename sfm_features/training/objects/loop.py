@@ -123,7 +123,8 @@ class ObjectTrainer:
     def _describe(self) -> dict[str, str]:
         given = {k: repr(v) for k, v in asdict(self.options).items()}
         content = hashlib.sha256("\n".join(self.images.names).encode())
-        content.update(self.images.has_depth.numpy().tobytes())
+        for part in (self.images.has_depth, self.images.rgb, self.images.nearness):
+            content.update(np.ascontiguousarray(part.numpy()).data)
         return {k: v for k, v in given.items() if k not in _FREE} | {
             "vgg": repr(self.options.vgg_weights is not None),
             "seed": repr(self.seed),
