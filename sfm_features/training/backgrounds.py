@@ -8,7 +8,7 @@ hardly do says nothing about its photo.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -52,24 +52,34 @@ def add_backgrounds(
     `depths` has files, or is a reconstruction of the photos. Other photos stay as they
     are; what cannot be used is named. `picture` shows the result.
     """
-    maps: Mapping[int, DepthMap | Bool]
+    problems: dict[str, str] = {}
+    maps: Iterable[tuple[int, DepthMap | Bool]]
     if (models := read_reconstruction(depths)) is not None:
-        maps, problems = render_depths(photos, folders, models, depths)
-        kind = "distance"
+        rendered, problems = render_depths(photos, folders, models, depths)
+        maps, kind = rendered.items(), "distance"
     else:
-        maps, problems = _read_maps(photos, folders, depths)
-    votes = [vote_kind(m) for m in maps.values() if isinstance(m, DepthMap)]
+        maps = _read_maps(photos, folders, depths, problems)
+    # What a map would say either way is kept, and not the map, which may be large.
+    kinds: Sequence[DepthKind] = ("distance", "nearness") if kind == "auto" else (kind,)
+    votes: list[float] = []
+    outcomes: dict[int, dict[DepthKind, Photo | str]] = {}
+    for number, seen in maps:
+        if kind == "auto" and isinstance(seen, DepthMap):
+            votes.append(vote_kind(seen))
+        photo = photos.photos[number]
+        outcomes[number] = {each: _try_mark(photo, seen, each) for each in kinds}
     if kind == "auto":
         kind = "nearness" if votes and median(votes) > 0 else "distance"
         if votes:
             larger = "nearer" if kind == "nearness" else "farther"
             logger.info("depth maps: larger values are taken for %s", larger)
     found = list(photos.photos)
-    for number, seen in maps.items():
-        try:
-            found[number] = _mark(found[number], seen, kind)
-        except ImageError as error:
-            problems[photos.photos[number].name] = str(error)
+    for number, outcome in outcomes.items():
+        result = outcome[kind]
+        if isinstance(result, str):
+            problems[photos.photos[number].name] = result
+        else:
+            found[number] = result
     marked = [photo for photo in found if photo.background is not None]
     if not marked:
         reason = next(iter(problems.values()), "none is called as a photo")
@@ -84,20 +94,17 @@ def add_backgrounds(
 
 
 def _read_maps(
-    photos: PhotoSet, folders: Sequence[Path], depths: Path
-) -> tuple[dict[int, DepthMap | Bool], dict[str, str]]:
-    """Read the maps, and masks (True is background), of photos, by their numbers."""
-    maps: dict[int, DepthMap | Bool] = {}
-    problems: dict[str, str] = {}
+    photos: PhotoSet, folders: Sequence[Path], depths: Path, problems: dict[str, str]
+) -> Iterator[tuple[int, DepthMap | Bool]]:
+    """Yield the maps, and masks (True is background), of photos, by their numbers."""
     for number, photo in enumerate(tqdm(photos.photos, "depth", unit="photo")):
         path = find_depth(depths, photo.name)
         if path is None:
             continue
         try:
-            maps[number] = _read_map(path, folders[photo.folder] / photo.name)
+            yield number, _read_map(path, folders[photo.folder] / photo.name)
         except ImageError as error:
             problems[str(path)] = str(error)
-    return maps, problems
 
 
 def _read_map(path: Path, image: Path) -> DepthMap | Bool:
@@ -135,6 +142,14 @@ def _mark(photo: Photo, seen: DepthMap | Bool, kind: DepthKind) -> Photo:
     behind = stretch_mask(split_nearness(small), photo.size)
     nearness = draw_nearness(small, seen.known, photo.size)
     return replace(photo, background=behind & nearness.known, nearness=nearness)
+
+
+def _try_mark(photo: Photo, seen: DepthMap | Bool, kind: DepthKind) -> Photo | str:
+    """Mark a photo, or say why its map is no use."""
+    try:
+        return _mark(photo, seen, kind)
+    except ImageError as error:
+        return str(error)
 
 
 def _tell(marked: Sequence[Photo], count: int, problems: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import torch
 from samples import make_texture, write_image
 from training_kit import make_photo
 
+from sfm_features.depths import DepthMap
 from sfm_features.errors import InputError
 from sfm_features.geometry import warp_points
 from sfm_features.images import decode
 from sfm_features.nets.dense import DenseNet, pad_to_stride
 from sfm_features.scenes.turntable import build_turntable
+from sfm_features.training import backgrounds
 from sfm_features.training.backgrounds import add_backgrounds
 from sfm_features.training.crops import Surface, draw_crop
 from sfm_features.training.losses import suppress_background
@@ -137,6 +140,35 @@ def test_depth_tells_a_thing_on_a_table_from_the_room(
         inner = cv2.erode(thing.astype(np.uint8), np.ones((5, 5))) > 0
         assert behind[inner].mean() < 0.01
         assert behind[~thing].mean() > (0.99 if kind == "mask" else 0.6)
+
+
+def test_maps_are_not_kept_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of hundreds of photos of a phone would fill it, whatever they mean."""
+    near = np.ones((120, 160), np.float32)
+    near[40:80, 50:110] = 3
+    (tmp_path / "depth").mkdir()
+    for i in range(6):
+        write_image(tmp_path / f"photos/{i}.png", make_texture((160, 120), i))
+        np.save(tmp_path / f"depth/{i}.npy", near)
+    photos = load_photos([tmp_path / "photos"])
+    read: list[weakref.ref[object]] = []
+    most: list[int] = []
+    read_map = backgrounds._read_map
+
+    def watch(*paths: Path) -> DepthMap | np.ndarray:
+        seen = read_map(*paths)
+        read.append(weakref.ref(seen))
+        most.append(sum(one() is not None for one in read))
+        return seen
+
+    monkeypatch.setattr(backgrounds, "_read_map", watch)
+    found = add_backgrounds(
+        photos, [tmp_path / "photos"], tmp_path / "depth", "auto", tmp_path / "x.jpg"
+    )
+    assert len(most) == 6 and max(most) <= 2
+    assert all(photo.background is not None for photo in found.photos)
 
 
 def test_odd_depth_leaves_its_photo_as_it_was(tmp_path: Path) -> None:
