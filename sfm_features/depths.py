@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfm_features.errors import ImageError
-from sfm_features.images import decode_values, turn_upright
+from sfm_features.images import decode_values
+from sfm_features.orientation import turn_upright
 from sfm_features.types import F32, F64, Bool
 
 DepthKind: TypeAlias = Literal["auto", "distance", "nearness"]
@@ -84,10 +85,8 @@ def fit_depth(
     if orientation > 4:
         upright = stored_wh[1], stored_wh[0]
     if _is_like((width, height), stored):
-        # Whatever the type of its pixels.
-        turned = turn_upright(depth.values, orientation)  # type: ignore[arg-type]
-        known = turn_upright(depth.known, orientation)  # type: ignore[arg-type]
-        return DepthMap(np.asarray(turned), np.asarray(known))
+        values = turn_upright(depth.values, orientation)
+        return DepthMap(values, turn_upright(depth.known, orientation))
     if _is_like((width, height), upright):
         return depth
     raise ImageError(

@@ -17,6 +17,8 @@ from tqdm import tqdm
 from sfm_features import images as image_files
 from sfm_features.ahead import run_ahead
 from sfm_features.errors import ImageError, InputError, OptionError
+from sfm_features.masks import find_mask, fit_mask, keep_inside, read_mask
+from sfm_features.orientation import turn_back, turn_upright
 from sfm_features.registry import (
     EXTRACTORS,
     build_extractor,
@@ -159,7 +161,7 @@ def extract_one(
 ) -> Features:
     """Extract from one image (H, W, 3) in memory, as the stage does from a file."""
     small = image_files.resize_to(rgb, options.max_size)
-    upright = image_files.turn_upright(small, orientation)
+    upright = turn_upright(small, orientation)
     size = (rgb.shape[1], rgb.shape[0])
     loaded = _Loaded("", upright, orientation, size, None)
     return _to_stored_frame(loaded, extractor.extract(upright), options.max_keypoints)
@@ -211,7 +213,7 @@ def _list_replaced(
 
 def _tell_unmasked(masks: Path, images: Path, names: Sequence[str]) -> None:
     """Say how many images are used whole; raise InputError if none has a mask."""
-    without = [n for n in names if image_files.find_mask(masks, n, images) is None]
+    without = [n for n in names if find_mask(masks, n, images) is None]
     if names and len(without) == len(names):
         raise InputError(
             f"{masks}: has no mask of any image; that of {names[0]!r} would be "
@@ -260,12 +262,12 @@ def _load_ahead(
 def _load(images: Path, options: ExtractOptions, name: str) -> _Loaded:
     decoded = image_files.decode(images / name)
     small = image_files.resize_to(decoded.rgb, options.max_size)
-    upright = image_files.turn_upright(small, decoded.orientation)
+    upright = turn_upright(small, decoded.orientation)
     mask = None
     if options.masks is not None:
-        mask = image_files.read_mask(options.masks, name, images)
+        mask = read_mask(options.masks, name, images)
     if mask is not None:
-        mask = image_files.fit_mask(mask, decoded)
+        mask = fit_mask(mask, decoded)
     orientation, size = decoded.orientation, decoded.size
     return _Loaded(name, upright, orientation, size, mask, decoded.file_bytes)
 
@@ -311,9 +313,7 @@ def _extract_batch(
 def _to_stored_frame(loaded: _Loaded, features: Features, most: int) -> Features:
     """Undo turning and resizing, then apply the mask and the limit."""
     height, width = loaded.pixels.shape[:2]
-    small = image_files.turn_back(
-        features.keypoints, loaded.orientation, (width, height)
-    )
+    small = turn_back(features.keypoints, loaded.orientation, (width, height))
     turned = loaded.orientation > 4
     small_size = (height, width) if turned else (width, height)
     keypoints = undo_resize(small, loaded.stored_size, small_size)
@@ -326,7 +326,7 @@ def _to_stored_frame(loaded: _Loaded, features: Features, most: int) -> Features
     )
     inside = np.ones(len(features), bool)
     if loaded.mask is not None:
-        inside = image_files.keep_inside(loaded.mask, keypoints, loaded.stored_size)
+        inside = keep_inside(loaded.mask, keypoints, loaded.stored_size)
     keep = inside.nonzero()[0][:most]
     return replace(
         features,

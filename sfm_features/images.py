@@ -1,23 +1,23 @@
-"""Listing, decoding, resizing, turning upright. The only door to image decoding."""
+"""Listing, decoding, resizing. The only door to image decoding."""
 
 from __future__ import annotations
 
 import difflib
 import logging
 import os
-import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sfm_features.errors import ImageError, InputError
-from sfm_features.types import F32, U8, Bool
+from sfm_features.orientation import TIFF_STARTS, read_orientation, turn_stored
+from sfm_features.types import U8
 
 SUFFIXES = (
     *(".bmp", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm"),
@@ -31,25 +31,8 @@ _NOT_DECODED = (
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter: BigTIFF
-_EXIF_ORIENTATION = 0x0112
-
-# How the stored array becomes upright: (transpose first, then flip rows, flip columns)
-_UPRIGHT = {
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -127,9 +110,9 @@ def decode(path: Path) -> Decoded:
         for kind, blob in zip(kinds, blobs, strict=True)
         if kind == cv2.IMAGE_METADATA_EXIF
     ]
-    orientation = _exif_orientation(exif[0]) if exif else 1
-    if content.startswith(_TIFF_STARTS):
-        orientation = _exif_orientation(content)
+    orientation = read_orientation(exif[0]) if exif else 1
+    if content.startswith(TIFF_STARTS):
+        orientation = read_orientation(content)
         bgr = turn_stored(bgr, orientation)
     eight_bits = _reduce_to_8_bits(path, np.asarray(bgr))
     rgb = _as_u8(cv2.cvtColor(eight_bits, cv2.COLOR_BGR2RGB))
@@ -159,8 +142,8 @@ def decode_values(path: Path) -> NDArray[Any]:
         raise ImageError(
             f"{path}: is not an image that can be decoded; remove it or convert it"
         )
-    if content.startswith(_TIFF_STARTS):
-        values = turn_stored(values, _exif_orientation(content))
+    if content.startswith(TIFF_STARTS):
+        values = turn_stored(values, read_orientation(content))
     return np.asarray(values)
 
 
@@ -172,93 +155,6 @@ def resize_to(image: U8, max_size: int) -> U8:
         return image
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return _as_u8(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-
-
-def turn_stored(image: NDArray[T], orientation: int) -> NDArray[T]:
-    """Turn an upright image as it is stored: undo `turn_upright`."""
-    transpose, flip_rows, flip_columns = _UPRIGHT[orientation]
-    if flip_columns:
-        image = image[:, ::-1]
-    if flip_rows:
-        image = image[::-1]
-    if transpose:
-        image = image.swapaxes(0, 1)
-    return np.ascontiguousarray(image)
-
-
-def turn_upright(image: U8, orientation: int) -> U8:
-    """Turn a stored image upright, as a viewer that knows EXIF shows it."""
-    transpose, flip_rows, flip_columns = _UPRIGHT[orientation]
-    if transpose:
-        image = image.swapaxes(0, 1)
-    if flip_rows:
-        image = image[::-1]
-    if flip_columns:
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)
-
-
-def turn_back(xy: F32, orientation: int, upright_size: tuple[int, int]) -> F32:
-    """Map pixels (N, 2) of the upright image to the stored one."""
-    transpose, flip_rows, flip_columns = _UPRIGHT[orientation]
-    last_x, last_y = upright_size[0] - 1, upright_size[1] - 1
-    x = last_x - xy[:, 0] if flip_columns else xy[:, 0]
-    y = last_y - xy[:, 1] if flip_rows else xy[:, 1]
-    return np.stack([y, x] if transpose else [x, y], 1).astype(np.float32)
-
-
-def turn_points(xy: F32, orientation: int, upright_size: tuple[int, int]) -> F32:
-    """Map pixels (N, 2) of the stored image to the upright one: undo `turn_back`."""
-    transpose, flip_rows, flip_columns = _UPRIGHT[orientation]
-    last_x, last_y = upright_size[0] - 1, upright_size[1] - 1
-    x, y = (xy[:, 1], xy[:, 0]) if transpose else (xy[:, 0], xy[:, 1])
-    x, y = last_x - x if flip_columns else x, last_y - y if flip_rows else y
-    return np.stack([x, y], 1).astype(np.float32)
-
-
-def find_mask(folder: Path, name: str, images: Path | None = None) -> Path | None:
-    """Find the mask of `a.jpg`: `a.jpg.png`, as COLMAP names it, or `a.png`.
-
-    If masks lie among the images, `a.png` is no mask but one of those.
-    """
-    paths = [folder / f"{name}.png"]
-    if images is None or images.resolve() != folder.resolve():
-        paths.append((folder / name).with_suffix(".png"))
-    return next((path for path in paths if path.is_file()), None)
-
-
-def read_mask(folder: Path, name: str, images: Path | None = None) -> Bool | None:
-    """Read the mask of an image as its file has it; True = keep, None = no mask."""
-    path = find_mask(folder, name, images)
-    if path is None:
-        return None
-    values = decode_values(path)
-    colours = values if values.ndim == 2 else values[..., :3]  # what is behind is alpha
-    return np.asarray((colours > 0).reshape(*values.shape[:2], -1).any(axis=2))
-
-
-def fit_mask(mask: Bool, image: Decoded) -> Bool:
-    """Turn the mask of an upright image as the image is stored.
-
-    It is told by one of them lying where the other one stands; of square ones, and of
-    images upside down, nothing tells.
-    """
-    width, height = image.size
-    rows, columns = mask.shape
-    turned = image.orientation > 4 and (columns - rows) * (width - height) < 0
-    return turn_stored(mask, image.orientation) if turned else mask
-
-
-def keep_inside(mask: Bool, xy: F32, size: tuple[int, int]) -> Bool:
-    """Tell which pixels (N, 2) of an image of this size the mask keeps.
-
-    A mask of another size is stretched over the image.
-    """
-    scale = np.divide(mask.shape[::-1], size)
-    column, row = np.floor((np.round(xy) * scale).T).astype(int)
-    rows, columns = mask.shape
-    kept: Bool = mask[row.clip(0, rows - 1), column.clip(0, columns - 1)]
-    return kept
 
 
 def _as_u8(image: object) -> U8:
@@ -352,31 +248,3 @@ def _refuse_truncated(path: Path, content: bytes) -> None:
         cut = _PNG_END not in content[-64:]
     if cut:
         raise ImageError(f"{path}: is cut off before its end; copy it again")
-
-
-def _exif_orientation(exif: bytes) -> int:
-    """Read the orientation out of a TIFF block; 1 when absent or senseless."""
-    if exif.startswith(b"Exif\0\0"):
-        exif = exif[6:]
-    if not exif.startswith(_TIFF_STARTS) or len(exif) < 16:
-        return 1
-    order = "<" if exif.startswith(b"II") else ">"
-    is_big = b"+" in exif[2:4]
-    number, entry_bytes, value_at = ("Q", 20, 12) if is_big else ("I", 12, 8)
-    (at,) = struct.unpack_from(order + number, exif, 8 if is_big else 4)
-    for entry in _directory(exif, order + ("Q" if is_big else "H"), at, entry_bytes):
-        tag, kind = struct.unpack_from(order + "HH", exif, entry)
-        if tag == _EXIF_ORIENTATION and kind == 3:
-            (value,) = struct.unpack_from(order + "H", exif, entry + value_at)
-            return value if value in _UPRIGHT else 1
-    return 1
-
-
-def _directory(exif: bytes, count: str, at: int, entry_bytes: int) -> Sequence[int]:
-    """Find where the entries of a TIFF directory start, as far as they are there."""
-    first = at + struct.calcsize(count)
-    if first > len(exif):
-        return []
-    (entries,) = struct.unpack_from(count, exif, at)
-    there = min(entries, (len(exif) - first) // entry_bytes)
-    return range(first, first + there * entry_bytes, entry_bytes)

@@ -15,8 +15,8 @@ from samples import make_texture, write_image
 from sfm_features import extract as stage
 from sfm_features.errors import ImageError, InputError, NameCollision, StaleStore
 from sfm_features.extract import ExtractOptions, extract
-from sfm_features.images import turn_stored
 from sfm_features.match import match
+from sfm_features.orientation import turn_stored
 from sfm_features.retrieve import describe
 from sfm_features.store import FeatureStore, MatchStore
 from sfm_features.types import Features, RunOptions

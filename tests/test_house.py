@@ -13,7 +13,7 @@ PACKAGE = ROOT / "sfm_features"
 # Rooms from the ground up; a module may import from its own level or below.
 LEVELS = [
     ["types", "errors", "__init__"],
-    ["journal", "geometry", "images", "ahead", "chance"],
+    ["journal", "geometry", "images", "masks", "orientation", "ahead", "chance"],
     ["shell"],
     ["depths"],
     ["metrics", "regression", "still", "store", "colmap"],

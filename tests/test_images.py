@@ -12,8 +12,14 @@ import pytest
 from PIL import Image, ImageOps
 from samples import make_texture, write_image
 
-from sfm_features import images
+from sfm_features import images, masks
 from sfm_features.errors import ImageError, InputError
+from sfm_features.orientation import (
+    read_orientation,
+    turn_back,
+    turn_stored,
+    turn_upright,
+)
 from sfm_features.types import undo_resize
 
 
@@ -53,12 +59,12 @@ def test_orientation_is_reported_and_undone(tmp_path: Path, orientation: int) ->
     decoded = images.decode(path)
     assert decoded.orientation == orientation
     np.testing.assert_array_equal(decoded.rgb, picture)
-    upright = images.turn_upright(decoded.rgb, orientation)
+    upright = turn_upright(decoded.rgb, orientation)
     shown = ImageOps.exif_transpose(Image.open(path))
     np.testing.assert_array_equal(upright, np.asarray(shown))
     height, width = upright.shape[:2]
     xy = np.argwhere(np.ones((height, width)))[:, ::-1].astype(np.float32)
-    column, row = images.turn_back(xy, orientation, (width, height)).astype(int).T
+    column, row = turn_back(xy, orientation, (width, height)).astype(int).T
     at = xy.astype(int)
     np.testing.assert_array_equal(picture[row, column], upright[at[:, 1], at[:, 0]])
 
@@ -118,8 +124,8 @@ def test_a_tiff_is_as_it_is_stored(tmp_path: Path, orientation: int) -> None:
     np.testing.assert_array_equal(images.decode_values(path)[..., ::-1], picture)
     stored = pycolmap.Bitmap.read(path, as_rgb=True).to_array()
     np.testing.assert_array_equal(stored, picture)
-    upright = images.turn_upright(picture, orientation)
-    np.testing.assert_array_equal(images.turn_stored(upright, orientation), picture)
+    upright = turn_upright(picture, orientation)
+    np.testing.assert_array_equal(turn_stored(upright, orientation), picture)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -134,8 +140,8 @@ def test_the_orientation_of_a_large_tiff_is_read(order: str) -> None:
         for tag, kind, count, value in entries
     )
     block = start + head + struct.pack(order + "Q", len(entries)) + packed
-    assert images._exif_orientation(block) == 6
-    assert images._exif_orientation(block[:-20]) == 1  # cut off before it
+    assert read_orientation(block) == 6
+    assert read_orientation(block[:-20]) == 1  # cut off before it
 
 
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -204,17 +210,17 @@ def test_masks_keep_what_is_not_zero(tmp_path: Path) -> None:
     mask = np.zeros((30, 40, 3), np.uint8)
     mask[:, 20:] = 1
     write_image(tmp_path / "a" / "x.jpg.png", mask)
-    read = images.read_mask(tmp_path, "a/x.jpg")
-    assert read is not None and images.read_mask(tmp_path, "b.jpg") is None
+    read = masks.read_mask(tmp_path, "a/x.jpg")
+    assert read is not None and masks.read_mask(tmp_path, "b.jpg") is None
     np.testing.assert_array_equal(read, mask[..., 0] > 0)
     green = np.dstack([np.zeros_like(mask[..., 0]), mask[..., 0], mask[..., 0] * 0])
     opaque = np.full((30, 40), 255, np.uint8)
     write_image(tmp_path / "a" / "y.png", green)  # not y.jpg.png
     Image.fromarray(np.dstack([green, opaque])).save(tmp_path / "a" / "z.png")
     for name in ("a/y.jpg", "a/z.jpg"):
-        other = images.read_mask(tmp_path, name)
+        other = masks.read_mask(tmp_path, name)
         np.testing.assert_array_equal(other, read)
     xy = np.array([[19, 5], [20, 5], [39.4, 29.4], [-0.4, 0]], np.float32)
-    assert images.keep_inside(read, xy, (40, 30)).tolist() == [False, True, True, False]
-    doubled = images.keep_inside(read, 2 * xy, (80, 60))
+    assert masks.keep_inside(read, xy, (40, 30)).tolist() == [False, True, True, False]
+    doubled = masks.keep_inside(read, 2 * xy, (80, 60))
     assert doubled.tolist() == [False, True, True, False]

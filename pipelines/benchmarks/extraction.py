@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from pipelines.benchmarks.results import Check, Result
 from sfm_features.extract import ExtractOptions, extract
-from sfm_features.images import decode, list_images, resize_to, turn_upright
+from sfm_features.images import decode, list_images, resize_to
+from sfm_features.orientation import turn_upright
 from sfm_features.registry import build_extractor
 from sfm_features.types import U8, Extractor, RunOptions
 

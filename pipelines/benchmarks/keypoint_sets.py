@@ -15,8 +15,9 @@ from tqdm import tqdm
 from pipelines.benchmarks.matfile import read_matrix
 from pipelines.benchmarks.results import Result
 from sfm_features.errors import InputError
-from sfm_features.images import decode, turn_upright
+from sfm_features.images import decode
 from sfm_features.objects import ObjectDetector
+from sfm_features.orientation import turn_upright
 from sfm_features.regression import (
     HUMAN36M_MIRRORED,
     Sample,

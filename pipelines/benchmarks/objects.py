@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from pipelines.benchmarks.results import Cell, Check, Result, Row
-from sfm_features.images import decode, read_mask
+from sfm_features.images import decode
+from sfm_features.masks import read_mask
 from sfm_features.nets.autolink import TAPS, KeypointNet, load_keypoint_net
 from sfm_features.nets.links import locate
 from sfm_features.objects import draw_keypoints

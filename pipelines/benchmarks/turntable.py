@@ -19,7 +19,8 @@ from pipelines.benchmarks.results import Cell, Check, Result, Row
 from sfm_features.colmap import list_models, read_model
 from sfm_features.errors import ReconstructionError
 from sfm_features.extract import ExtractOptions
-from sfm_features.images import decode, keep_inside, read_mask
+from sfm_features.images import decode
+from sfm_features.masks import keep_inside, read_mask
 from sfm_features.match import MatchOptions
 from sfm_features.metrics import model_errors
 from sfm_features.reconstruct import ReconstructOptions, reconstruct

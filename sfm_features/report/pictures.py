@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sfm_features.images import decode, resize_to, turn_back, turn_upright
+from sfm_features.images import decode, resize_to
+from sfm_features.orientation import turn_back, turn_upright
 from sfm_features.types import F32, F64, I32, U8, Bool, undo_resize
 
 SEEN = (74, 222, 128)

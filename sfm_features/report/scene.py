@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfm_features.images import turn_back
+from sfm_features.orientation import turn_back
 from sfm_features.report.data import ReportData
 from sfm_features.report.facts import ViewGraph
 from sfm_features.report.pictures import choose_rows

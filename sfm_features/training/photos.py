@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from sfm_features import images as image_files
 from sfm_features.errors import ImageError, InputError
+from sfm_features.orientation import turn_upright
 from sfm_features.training.nearness import Nearness
 from sfm_features.types import F64, PIXEL_CENTRE, U8, Bool
 
@@ -196,7 +197,7 @@ def _decode(job: tuple[Path, int, str], max_side: int) -> Photo | str:
     small = image_files.resize_to(decoded.rgb, max_side)
     if min(small.shape[:2]) < MIN_SIDE_PX // 2:
         return f"{name}: is a strip, {small.shape[1]} x {small.shape[0]} px when shrunk"
-    upright = image_files.turn_upright(small, decoded.orientation)
+    upright = turn_upright(small, decoded.orientation)
     parts = cv2.cvtColor(upright, cv2.COLOR_RGB2YCrCb)
     height, width = parts.shape[:2]
     chroma = cv2.resize(

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from sfm_features.images import turn_points
+from sfm_features.orientation import turn_points
 from sfm_features.training.photos import Photo, PhotoSet
 from sfm_features.training.validate import ViewPair
 from sfm_features.types import F32, F64, I64, Bool, Model, RegisteredImage, undo_resize

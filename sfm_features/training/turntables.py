@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm_features.depths import read_depth
-from sfm_features.images import read_mask
+from sfm_features.masks import read_mask
 from sfm_features.scenes import View, correspond
 from sfm_features.scenes.turntable import Thing, render_turntable
 from sfm_features.training.nearness import draw_distance

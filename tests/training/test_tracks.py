@@ -10,7 +10,7 @@ import torch
 from training_kit import TinyNet, make_photo
 
 from sfm_features.geometry import look_at
-from sfm_features.images import turn_back, turn_upright
+from sfm_features.orientation import turn_back, turn_upright
 from sfm_features.training.data import DataOptions, PairSource
 from sfm_features.training.photometric import LightRanges
 from sfm_features.training.photos import PhotoSet

@@ -1,0 +1,56 @@
+"""Masks of images: which parts of them are to be left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sfm_features.images import Decoded, decode_values
+from sfm_features.orientation import turn_stored
+from sfm_features.types import F32, Bool
+
+
+def find_mask(folder: Path, name: str, images: Path | None = None) -> Path | None:
+    """Find the mask of `a.jpg`: `a.jpg.png`, as COLMAP names it, or `a.png`.
+
+    If masks lie among the images, `a.png` is no mask but one of those.
+    """
+    paths = [folder / f"{name}.png"]
+    if images is None or images.resolve() != folder.resolve():
+        paths.append((folder / name).with_suffix(".png"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_mask(folder: Path, name: str, images: Path | None = None) -> Bool | None:
+    """Read the mask of an image as its file has it; True = keep, None = no mask."""
+    path = find_mask(folder, name, images)
+    if path is None:
+        return None
+    values = decode_values(path)
+    colours = values if values.ndim == 2 else values[..., :3]  # what is behind is alpha
+    return np.asarray((colours > 0).reshape(*values.shape[:2], -1).any(axis=2))
+
+
+def fit_mask(mask: Bool, image: Decoded) -> Bool:
+    """Turn the mask of an upright image as the image is stored.
+
+    It is told by one of them lying where the other one stands; of square ones, and of
+    images upside down, nothing tells.
+    """
+    width, height = image.size
+    rows, columns = mask.shape
+    turned = image.orientation > 4 and (columns - rows) * (width - height) < 0
+    return turn_stored(mask, image.orientation) if turned else mask
+
+
+def keep_inside(mask: Bool, xy: F32, size: tuple[int, int]) -> Bool:
+    """Tell which pixels (N, 2) of an image of this size the mask keeps.
+
+    A mask of another size is stretched over the image.
+    """
+    scale = np.divide(mask.shape[::-1], size)
+    column, row = np.floor((np.round(xy) * scale).T).astype(int)
+    rows, columns = mask.shape
+    kept: Bool = mask[row.clip(0, rows - 1), column.clip(0, columns - 1)]
+    return kept
