@@ -33,7 +33,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="which to compare",
     )
     add("--weights", type=Path, help="further weights, as evo-object's")
-    add("--seed", type=int, default=0, help="of the scene and of the mapping")
+    add("--seed", type=int, default=0, help="of the scene and of the first mapping")
+    add("--mappings", type=int, default=5, help="with how many seeds to map each")
     add(
         "--thing",
         choices=get_args(Thing),
@@ -48,7 +49,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> dict[str, Result]:
     """Render, reconstruct, compare with the truth."""
     found = measure_turntable(
-        args.output, args.extractors, args.weights, args.seed, args.thing
+        *(args.output, args.extractors, args.weights),
+        *(args.seed, args.thing, args.mappings),
     )
     if args.picture is not None:
         picture = draw_turntable(args.output, args.extractors, args.seed, args.thing)

@@ -28,12 +28,14 @@ from sfm_features.scenes import read_truth
 from sfm_features.scenes.turntable import Thing, render_turntable
 from sfm_features.store import FeatureStore
 from sfm_features.types import F32, U8, RunOptions
+from sfm_features.workspace import Workspace
 
 VIEWS, LEAST_VIEWS = 36, 34
 RIGHT_DEG = 5.0
 OBJECT_EXTRACTOR = "evo-object"
 _MOST_DEG = 1.0
 _DRAWN_PX = 480
+_RIGHT, _ERROR = f"right within {RIGHT_DEG:g} deg", "rotation error, deg"
 
 
 def measure_turntable(
@@ -42,10 +44,12 @@ def measure_turntable(
     weights: Path | None = None,
     seed: int = 0,
     thing: Thing = "crate",
+    mappings: int = 5,
 ) -> Result:
     """Reconstruct the turn with each extractor, without masks and with true ones.
 
     `weights` are those of a network trained for objects, in place of `evo-object`'s.
+    Verification and mapping are done with so many seeds each, as chance decides much.
     """
     scene = _place_scene(output, seed, thing)
     render_turntable(scene, VIEWS, seed, thing=thing)
@@ -56,7 +60,8 @@ def measure_turntable(
     ]
     if weights is not None:
         runs += [_Run(OBJECT_EXTRACTOR, weights, False, how) for how in (True, False)]
-    rows = [_measure(scene, run, seed) for run in runs]
+    seeds = range(seed, seed + mappings)
+    rows = [_measure(scene, run, seeds) for run in runs]
     checks = [
         check
         for row, run in zip(rows, runs, strict=True)
@@ -74,8 +79,8 @@ def draw_turntable(
     scene = _place_scene(output, seed, thing)
     tiles = []
     for extractor in extractors:
-        features = _Run(extractor, None, False, True).place(scene) / "features.h5"
-        with FeatureStore.open(features) as store:
+        made = Workspace(_Run(extractor, None, False, True).place(scene))
+        with FeatureStore.open(made.features) as store:
             name = min(store.names())
             tiles.append(_draw_view(scene, name, store.read_keypoints(name)))
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, 80]
@@ -126,43 +131,55 @@ class _Run:
 def _check(row: Row) -> list[Check]:
     """Say what must be reached without masks: `evo-object` as it comes, for one."""
     what = str(row["features"])
-    missing = VIEWS - float(str(row["right within 5 deg"]))
-    error = float(row.get("rotation error, deg") or 180)
+    least = min(map(int, str(row[_RIGHT]).split()))
+    error = float(row.get(_ERROR) or 180)
     return [
-        Check(f"{what}: views missing", missing, VIEWS - LEAST_VIEWS),
+        Check(f"{what}: views missing at worst", VIEWS - least, VIEWS - LEAST_VIEWS),
         Check(f"{what}: median rotation error, deg", error, _MOST_DEG),
     ]
 
 
-def _measure(scene: Path, run: _Run, seed: int) -> Row:
-    """Reconstruct once; return a row of the table."""
+def _measure(scene: Path, run: _Run, seeds: Sequence[int]) -> Row:
+    """Reconstruct with each seed; return a row of the table."""
     folder = run.place(scene)
     extraction = ExtractOptions(
         extractor=run.extractor,
         weights=run.weights,
         masks=scene / "masks" if run.masked else None,
     )
-    with suppress(ReconstructionError):  # then the table says that there is no model
-        reconstruct(
-            *(scene / "images", folder, ReconstructOptions(report=False), extraction),
-            matching=MatchOptions(
-                turntable=not run.keeps_still, keep_still=run.keeps_still
-            ),
-            run=RunOptions(seed=seed),
+    matching = MatchOptions(turntable=not run.keeps_still, keep_still=run.keeps_still)
+    made, models = Workspace(folder), []
+    for seed in seeds:
+        first = seed == seeds[0]  # the others take its features and matches
+        output = folder if first else folder.with_name(f"{folder.name}-mapping{seed}")
+        options = ReconstructOptions(
+            features=None if first else made.features,
+            matches=None if first else made.matches,
+            report=False,
         )
+        with suppress(ReconstructionError):  # the table says that there is no model
+            reconstruct(
+                scene / "images",
+                output,
+                options,
+                extraction,
+                matching if first else MatchOptions(),
+                run=RunOptions(seed=seed),
+            )
+        models.append(_measure_model(scene, output))
     row: dict[str, Cell] = {
         "features": run.name,
         "masks": "true ones" if run.masked else "-",
         "matches that stand still": "kept" if run.keeps_still else "left out",
         "keypoints on the thing": f"{_count_on_thing(scene, folder):.0%}",
     }
-    return row | _measure_model(scene, folder)
+    return row | _summarise(models)
 
 
 def _count_on_thing(scene: Path, folder: Path) -> float:
     """Return the share of keypoints that lie on the thing, the median of the views."""
     shares = []
-    with FeatureStore.open(folder / "features.h5") as store:
+    with FeatureStore.open(Workspace(folder).features) as store:
         for name in store.names():
             xy, mask = store.read_keypoints(name), read_mask(scene / "masks", name)
             if mask is not None and len(xy):
@@ -170,18 +187,42 @@ def _count_on_thing(scene: Path, folder: Path) -> float:
     return float(median(shares)) if shares else 0.0
 
 
-def _measure_model(scene: Path, folder: Path) -> dict[str, Cell]:
+@dataclass(frozen=True)
+class _Found:
+    """What one run registered, and how well."""
+
+    registered: int = 0
+    right: int = 0
+    error_deg: float | None = None
+    points: int | None = None
+    track_length: float | None = None
+
+
+def _measure_model(scene: Path, folder: Path) -> _Found:
     models = list_models(folder / "sparse")
     if not models:
-        return {"registered": 0, "right within 5 deg": 0}
+        return _Found()
     model, truth = read_model(models[0]), read_truth(scene)
     poses = {name: image.cam_from_world for name, image in model.images.items()}
     errors = model_errors(poses, truth.poses)
     right = sum(e < RIGHT_DEG for e in errors.rotation_errors_deg.values())
+    return _Found(
+        *(len(model.images), right, errors.median_rotation_error_deg),
+        *(len(model.points), model.mean_track_length),
+    )
+
+
+def _summarise(found: Sequence[_Found]) -> dict[str, Cell]:
+    """Return views registered and right in each run, and the rest's medians."""
+
+    def middle(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return median(known) if known else None
+
     return {
-        "registered": len(model.images),
-        "right within 5 deg": right,
-        "rotation error, deg": errors.median_rotation_error_deg,
-        "points": len(model.points),
-        "track length": model.mean_track_length,
+        "registered": " ".join(str(f.registered) for f in found),
+        _RIGHT: " ".join(str(f.right) for f in found),
+        _ERROR: middle([f.error_deg for f in found]),
+        "points": middle([f.points for f in found]),
+        "track length": middle([f.track_length for f in found]),
     }
