@@ -103,7 +103,7 @@ def add_to_map(
                     )
                     write_stamp(made, stamp)
         larger = colmap.read_model(made / "0")
-        stamp_features(workspace, larger.images)
+        stamp_features(workspace, workspace.features, larger.images)
         summary = AddSummary(
             images=len(new) + len(skipped),
             added={n: _count_points(larger, n) for n in new if n in larger.images},

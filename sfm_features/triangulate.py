@@ -100,8 +100,7 @@ def triangulate(
                     cancellation=stop,
                 )
         made = colmap.read_model(workspace.sparse / "0")
-        if options.features is None:
-            stamp_features(workspace, made.images)
+        stamp_features(workspace, features, made.images)
         summary = Summary(
             len(known.images),
             [summarize_model(made, "sparse/0")],

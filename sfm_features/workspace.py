@@ -161,9 +161,9 @@ def list_matched(
     return [pair for pair in found if order_pair(*pair) in asked]
 
 
-def stamp_features(workspace: Workspace, names: Iterable[str]) -> None:
+def stamp_features(workspace: Workspace, features: Path, names: Iterable[str]) -> None:
     """Note which features of its images the largest model was made of."""
-    with FeatureStore.open(workspace.features) as store:
+    with FeatureStore.open(features) as store:
         write_stamp(workspace.used, _digest_features(store, names))
 
 

@@ -7,6 +7,7 @@ arrays and our types; no pycolmap object leaves the package.
 from __future__ import annotations
 
 from sfm_features.colmap.adding import add_images
+from sfm_features.colmap.adjusting import Moved, adjust_models
 from sfm_features.colmap.cameras import (
     CameraOptions,
     CameraSharing,
@@ -34,7 +35,7 @@ from sfm_features.colmap.pose import (
     project_points,
 )
 from sfm_features.colmap.running import Cancellation, cancel_on_signals
-from sfm_features.colmap.snapshots import find_snapshot
+from sfm_features.colmap.snapshots import drop_snapshots, find_snapshot
 from sfm_features.colmap.triangulation import triangulate_model
 from sfm_features.colmap.verification import (
     VerifiedPair,
@@ -50,14 +51,17 @@ __all__ = [
     "Cancellation",
     "MapperName",
     "MapperOptions",
+    "Moved",
     "PoseEstimate",
     "RelativePose",
     "VerifiedPair",
     "VerifyOptions",
     "add_images",
+    "adjust_models",
     "cancel_on_signals",
     "check_camera",
     "covisible_counts",
+    "drop_snapshots",
     "estimate_absolute_pose",
     "estimate_relative_pose",
     "find_models",

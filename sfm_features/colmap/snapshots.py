@@ -63,6 +63,12 @@ def keep_as_snapshot(models: Path, output: Path) -> Path | None:
     return target
 
 
+def drop_snapshots(output: Path) -> None:
+    """Delete what a stopped mapping left, as it was made from something else."""
+    if work_dir(output).exists():
+        shutil.rmtree(snapshots_dir(output), ignore_errors=True)
+
+
 def start_work(output: Path, keep: Path | None) -> Path:
     """Make an empty work folder, but for the snapshots if `keep` is one of them."""
     work = work_dir(output)

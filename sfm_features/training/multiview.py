@@ -85,7 +85,8 @@ def _reconstruct(
     # Only now: training without collections works where there is no COLMAP.
     from sfm_features.reconstruct import ReconstructOptions, reconstruct
 
-    options = ReconstructOptions(report=False)
+    # What is learned from are keypoints where the detector sees them.
+    options = ReconstructOptions(polish=False, report=False)
     try:
         reconstruct(images, place, options, extraction, run=run)
     except (ReconstructionError, InputError) as error:

@@ -1,0 +1,102 @@
+"""Adjusting finished models to keypoints that were placed anew."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pycolmap
+
+from sfm_features.colmap import snapshots
+from sfm_features.colmap.files import require_whole
+from sfm_features.colmap.mapping import MapperOptions
+from sfm_features.colmap.models import list_models, load
+from sfm_features.colmap.running import Cancellation, run_with_progress
+from sfm_features.types import F64, I64, PIXEL_CENTRE
+
+log = logging.getLogger(__name__)
+
+Moved = Mapping[str, tuple[I64, F64]]
+"""By image: numbers of keypoints, and their pixels (N, 2)."""
+
+_MOST_PX, _LEAST_DEG = 4.0, 1.5
+"""What the mapper asks of points, too: their error, and the angle of their rays."""
+_FUNCTION_TOLERANCE = 1e-5
+_LEAST_KEPT = 0.7
+"""Share of a model's points that must be left, or the adjustment went astray."""
+
+
+def adjust_models(
+    sparse: Path,
+    moved: Sequence[Moved],
+    exact_px: float,
+    options: MapperOptions,
+    stop: Cancellation,
+) -> None:
+    """Move keypoints of each model, adjust it, and put all in the place of `sparse`.
+
+    Poses, cameras and points follow small errors: beyond `exact_px` an error counts
+    less and less, as wrong matches have large ones. Points that are off are dropped.
+    `sparse` changes as a whole or not at all. Raises Cancelled.
+    """
+    snapshots.refuse_foreign(sparse)
+    draft = snapshots.start_work(sparse, keep=None) / "adjusted"
+    for path, places in zip(list_models(sparse), moved, strict=True):
+        target = draft / path.name
+        target.mkdir(parents=True)
+        before = load(path)
+        model = _move(load(path), places)
+        _adjust(model, exact_px, options, stop)
+        left, count = model.num_points3D(), before.num_points3D()
+        if left < _LEAST_KEPT * count:
+            log.warning(
+                "%s: not polished, as %d of %d points were off",
+                path,
+                count - left,
+                count,
+            )
+            model = before
+        model.write_binary(target)
+        require_whole(target, sparse)
+    snapshots.publish(draft, sparse)
+
+
+def _move(model: pycolmap.Reconstruction, moved: Moved) -> pycolmap.Reconstruction:
+    for image_id in model.reg_image_ids():
+        image = model.images[image_id]
+        if image.name in moved:
+            numbers, xy = moved[image.name]
+            for number, pixel in zip(numbers.tolist(), xy + PIXEL_CENTRE, strict=True):
+                image.points2D[number].xy = pixel
+    return model
+
+
+def _adjust(
+    model: pycolmap.Reconstruction,
+    exact_px: float,
+    options: MapperOptions,
+    stop: Cancellation,
+) -> None:
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    made = pycolmap.BundleAdjustmentOptions(
+        print_summary=False,
+        refine_focal_length=options.refine_focal_length,
+        refine_principal_point=options.refine_principal_point,
+        refine_extra_params=options.refine_extra_params,
+        refine_sensor_from_rig=False,  # we make no rigs
+    )
+    made.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    made.ceres.loss_function_scale = exact_px
+    made.ceres.use_gpu = False
+    threads = 1 if options.repeatable else options.num_threads
+    made.ceres.solver_options.num_threads = threads
+    made.ceres.solver_options.function_tolerance = _FUNCTION_TOLERANCE
+    # Not `pycolmap.bundle_adjustment`: it writes to the terminal, whatever it is told.
+    adjuster = pycolmap.create_default_bundle_adjuster(made, config, model)
+    run_with_progress(adjuster.solve, "adjust", stop, stoppable=False)
+    pycolmap.ObservationManager(model).filter_all_points3D(_MOST_PX, _LEAST_DEG)
+    model.update_point_3d_errors()
