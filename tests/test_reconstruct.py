@@ -157,8 +157,9 @@ def test_files_of_hloc_serve_as_well(
     )
     again = reconstruct(town_photos / "images", tmp_path / "out", options)
     assert again.models[0].registered == 12
-    # float16 rounds keypoints to a quarter or half of a pixel.
-    assert again.models[0].mean_error_px > summary.models[0].mean_error_px
+    # float16 rounds keypoints to a quarter or half of a pixel; polishing undoes that.
+    exact = summary.models[0].mean_error_px
+    assert again.models[0].mean_error_px == pytest.approx(exact, rel=0.1)
 
 
 def test_every_image_left_out_has_a_reason(town_photos: Path, tmp_path: Path) -> None:
