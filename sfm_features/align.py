@@ -25,6 +25,8 @@ _LEAST_ALIKE = 0.8
 """Correlation of two patches that show the same, after alignment."""
 _MOST_PX = 3.0
 """What moves further has found something else."""
+_MOST_GROWN = 2.0
+"""How many times as large or small as the cameras say a patch may be seen."""
 _AT_ONCE = 4000
 _DAMPING = 1e-4
 _CONTRAST = 1e-3
@@ -51,7 +53,8 @@ class Picture:
 class Aligned:
     """Where keypoints of `Tracks` are now (O, 2), and which were found again (O,).
 
-    A reference counts as found if any other observation was, and stays in its place.
+    A reference counts as found if any other observation was. Together those of a point
+    are, on average, where the detector saw them.
     """
 
     xy: F64
@@ -68,6 +71,7 @@ def align(
     `read` returns None for what cannot be read; its keypoints stay as they are.
     """
     xy, found = tracks.xy.copy(), np.zeros(len(tracks), np.bool_)
+    linear = np.tile(np.eye(2), (len(tracks), 1, 1))
     count = len(tracks.names)
     others = np.flatnonzero(tracks.reference != np.arange(len(tracks)))
     of_reference = tracks.image[tracks.reference[others]]
@@ -83,18 +87,42 @@ def align(
                 continue
             for start in range(0, len(rows_there), _AT_ONCE):
                 some = mine[rows_there[start : start + _AT_ONCE]]
-                xy[some], found[some] = _align(tracks, some, picture, target)
+                xy[some], linear[some], found[some] = _align(
+                    tracks, some, picture, target
+                )
     found[tracks.reference[found]] = True
-    return Aligned(xy, found)
+    return Aligned(_centre(tracks, xy, linear, found), found)
+
+
+def _centre(tracks: Tracks, xy: F64, linear: F64, found: Bool) -> F64:
+    """Move what was found of a point so that on average it is where it was detected.
+
+    Or else what a detector did wrong in the reference alone would be the point's error
+    for whoever looks for it in a new photograph.
+    """
+    of = tracks.reference[found]
+    off = np.linalg.solve(linear[found], (tracks.xy - xy)[found][:, :, None])[:, :, 0]
+    total, count = np.zeros_like(xy), np.zeros(len(xy))
+    np.add.at(total, of, off)
+    np.add.at(count, of, 1)
+    shift = total[of] / count[of][:, None]
+    moved: F64 = xy.copy()
+    moved[found] += (linear[found] @ shift[:, :, None])[:, :, 0]
+    return moved
 
 
 def _align(
     tracks: Tracks, rows: I64, picture: Picture, target: Picture
-) -> tuple[F64, Bool]:
-    """Align some observations in one image with their references in another."""
+) -> tuple[F64, F64, Bool]:
+    """Align some observations in one image with their references in another.
+
+    Returns where they are, what turns a small step in the reference's image into one
+    there (N, 2, 2), and which were found.
+    """
     reference = picture.place(tracks.xy[tracks.reference[rows]])
     start = target.place(tracks.xy[rows])
-    linear = tracks.linear[rows] * target.scale[:, None] / picture.scale
+    scale = target.scale[:, None] / picture.scale
+    linear = tracks.linear[rows] * scale
     usable = np.isfinite(linear).all(axis=(1, 2))
     warp = np.concatenate((linear, start[:, :, None]), axis=2)
     warp[~usable] = 0
@@ -103,7 +131,11 @@ def _align(
     xy = warp[:, :, 2]
     moved = np.linalg.norm(xy - start, axis=1)
     found = usable & (after >= np.maximum(before, _LEAST_ALIKE)) & (moved <= _MOST_PX)
-    return np.where(found[:, None], target.place_back(xy), tracks.xy[rows]), found
+    with np.errstate(divide="ignore", invalid="ignore"):
+        grown = np.linalg.det(warp[:, :, :2]) / np.linalg.det(linear)
+        found &= np.maximum(grown, 1 / grown) <= _MOST_GROWN
+    placed = np.where(found[:, None], target.place_back(xy), tracks.xy[rows])
+    return placed, warp[:, :, :2] / scale, found
 
 
 @dataclass(frozen=True)

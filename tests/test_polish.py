@@ -138,7 +138,21 @@ def test_what_shows_the_same_is_laid_upon_each_other(wall: Wall) -> None:
     off = wall.count_off(tracks, aligned.xy)[others & aligned.found]
     assert np.median(off) < 0.05
     assert np.quantile(off, 0.95) < 0.2
-    assert np.array_equal(aligned.xy[~others], tracks.xy[~others])
+
+
+def test_a_point_is_where_it_was_detected_on_average(wall: Wall) -> None:
+    """Not where it was in the reference: new photographs know nothing of that one."""
+    tracks = read_tracks(wall.model)
+    aligned = align(tracks, wall.read)
+    names = [tracks.names[i] for i in tracks.image]
+    truth = np.array(
+        [wall.truth[n][k] for n, k in zip(names, tracks.keypoint, strict=True)]
+    )
+    of_reference = tracks.reference == np.arange(len(tracks))
+    before = (tracks.xy - truth)[of_reference].std()
+    after = (aligned.xy - truth)[of_reference].std()
+    assert before == pytest.approx(NOISE_PX, rel=0.1)
+    assert after < 0.65 * before  # of four views it would be half at best
 
 
 def test_pictures_may_be_smaller_than_their_images(wall: Wall) -> None:
@@ -185,7 +199,7 @@ def test_what_would_move_too_far_stays(wall: Wall) -> None:
     }
     tracks = read_tracks(replace(wall.model, images=images))
     aligned = align(tracks, wall.read)
-    assert np.linalg.norm(aligned.xy - tracks.xy, axis=1).max() <= 3
+    assert np.linalg.norm(aligned.xy - tracks.xy, axis=1).max() < 4
     # All others are compared with the front one, as it looks most as all do.
     assert {tracks.names[i] for i in tracks.image[tracks.reference]} == {"front.png"}
     assert aligned.found.mean() < 0.1
