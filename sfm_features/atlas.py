@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from sfm_features.extract import ExtractOptions
 from sfm_features.nets.vlad import Vlad, load_vlad
 from sfm_features.nets.weights import Card
 from sfm_features.ranking import find_nearest
+from sfm_features.recent import Recent
 from sfm_features.registry import hash_weights
 from sfm_features.retrieve import (
     BUNDLED_CODEBOOK,
@@ -53,8 +53,9 @@ class Atlas:
         self.model: Model = colmap.read_model(models[0])
         self._store = FeatureStore.open(workspace.features)
         self.config: Mapping[str, Any] = dict(self._store.config)
-        self._cache: OrderedDict[str, Features] = OrderedDict()
-        self._cached_bytes = 0
+        self._recent = Recent(
+            self._store.read, lambda features: features.descriptors.nbytes, _CACHE_BYTES
+        )
         known = set(self._store.names())
         self.names = [name for name in sorted(self.model.images) if name in known]
         self._check()
@@ -70,16 +71,7 @@ class Atlas:
 
     def read(self, name: str) -> Features:
         """Return the features of an image; those used of late are kept in memory."""
-        if name in self._cache:
-            self._cache.move_to_end(name)
-            return self._cache[name]
-        features = self._store.read(name)
-        self._cache[name] = features
-        self._cached_bytes += features.descriptors.nbytes
-        while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
-            _, oldest = self._cache.popitem(last=False)
-            self._cached_bytes -= oldest.descriptors.nbytes
-        return features
+        return self._recent(name)
 
     def point_rows(self, name: str) -> I64:
         """Return the row of `model.points` of each keypoint of an image, or -1."""

@@ -159,8 +159,7 @@ class JournaledFile(io.RawIOBase):
         """
         if self._has_failed:
             return
-        # HDF5 rewrites unchanged headers on every close: that is no change.
-        changes = [extent for extent in self._extents if not self._is_stored(*extent)]
+        changes = self._list_changes()
         self._extents.clear()
         if not changes and self._size == self._committed_size:
             return
@@ -183,6 +182,20 @@ class JournaledFile(io.RawIOBase):
             journal.unlink()
         self._has_failed = False
         self._committed_size = self._size
+
+    def _list_changes(self) -> list[tuple[int, bytearray]]:
+        """Leave out what is on the disk already: HDF5 rewrites headers on every close.
+
+        But not what an extent before it overwrites with something else.
+        """
+        kept: list[tuple[int, bytearray]] = []
+        for offset, data in self._extents:
+            end = offset + len(data)
+            if not self._is_stored(offset, data) or any(
+                offset < start + len(before) and start < end for start, before in kept
+            ):
+                kept.append((offset, data))
+        return kept
 
     def _is_stored(self, offset: int, data: bytearray) -> bool:
         if offset + len(data) > self._committed_size:

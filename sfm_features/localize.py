@@ -78,8 +78,7 @@ def localize(
         refuse_equal_basenames(wanted)
     if queries.priors is not None:
         wanted = add_priors(wanted, queries.priors)
-    localizer = Localizer(map_folder, options, run)
-    with claim(output):
+    with Localizer(map_folder, options, run) as localizer, claim(output):
         with explain_os_errors(output):
             journal = _Journal(
                 output / "queries.jsonl", _stamp(map_folder, options, run)
@@ -90,7 +89,6 @@ def localize(
             for query in bar:
                 record = _localize_one(localizer, folder, query, run.strict)
                 journal.add(record, asked[query.name])
-            localizer.atlas.close()
             records = [journal.records[query.name] for query in wanted]
             if queries.fallback == "retrieval":
                 records = [_fall_back(record, localizer) for record in records]

@@ -64,7 +64,10 @@ class _Focal:
 
 
 class Localizer:
-    """Localizes images in a map, which is loaded once and never written to."""
+    """Localizes images in a map, which is loaded once and never written to.
+
+    It holds the map's file of features until it is closed, or a `with` ends.
+    """
 
     def __init__(
         self,
@@ -86,6 +89,16 @@ class Localizer:
         )
         ratio = DEFAULT_RATIO.get(self._extraction.extractor, 1.0)
         self._matcher = build_matcher("nearest", device=run.device, ratio=ratio)
+
+    def __enter__(self) -> Localizer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the map's file."""
+        self.atlas.close()
 
     def localize(
         self,

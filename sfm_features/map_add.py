@@ -64,6 +64,7 @@ def add_to_map(
     atlas = Atlas(map_folder, options.codebook)
     atlas.close()
     extraction = replace(atlas.recall_extraction(options.weights), masks=options.masks)
+    _check_masks(atlas, options)
     new, known = _part_known(map_folder, images, atlas.model)
     folders = [images.resolve(), *read_image_folders(map_folder)]
     _refuse_itself(workspace, map_folder)
@@ -72,10 +73,10 @@ def add_to_map(
         features, matches = workspace.features, workspace.matches
         with watch.time("extract"):
             seed = int(atlas.config.get("seed", run.seed))  # that of the map's features
-            skipped = extract(
+            extracted = extract(
                 images, features, extraction, replace(run, seed=seed), new
-            ).skipped
-        new = [name for name in new if name not in skipped]
+            )
+        new, skipped = list(extracted.names), extracted.skipped
         with watch.time("match"):
             wanted = _choose_pairs(workspace, atlas, new, options)
             match(features, wanted, matches, matching, run)
@@ -118,6 +119,16 @@ def add_to_map(
         with explain_os_errors(output):
             summary.write(output)
     return summary
+
+
+def _check_masks(atlas: Atlas, options: AddOptions) -> None:
+    """Refuse masks for a map made without, and the reverse: features would differ."""
+    masked = bool(atlas.config.get("masks"))
+    if masked != (options.masks is not None):
+        raise InputError(
+            f"{atlas.folder}: was made {'with' if masked else 'without'} masks; "
+            f"{'give those of the new images with' if masked else 'leave out'} --masks"
+        )
 
 
 def _part_known(map_folder: Path, images: Path, model: Model) -> tuple[list[str], int]:

@@ -6,9 +6,9 @@ import itertools
 import logging
 import mmap
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sfm_features.errors import OptionError, PairsError
+from sfm_features.recent import Recent
 from sfm_features.registry import DEFAULT_RATIO, FOR_OBJECTS, build_matcher
 from sfm_features.still import OnlyMoving
 from sfm_features.store import FeatureStore, MatchStore, refuse_collisions
@@ -98,7 +99,7 @@ def match(
                 for a, b in wanted
                 if not store.has_of((a, b), (known[a], known[b]))
             ]
-            load = _Cache(feature_store)
+            load = Recent(partial(_read, feature_store), _count_bytes, _CACHE_BYTES)
             with tqdm(
                 total=len(missing), desc="match", unit="pair", disable=not missing
             ) as bar:
@@ -196,26 +197,13 @@ def _in_tiles(pairs: Sequence[Pair]) -> Iterator[tuple[str, list[str]]]:
         yield row[0][0], [second for _, second in row]
 
 
-class _Cache:
-    """Reads features, keeping the most recently used up to a number of bytes."""
+def _read(store: FeatureStore, name: str) -> Features:
+    features = store.read(name)
+    return replace(features, descriptors=_move_out(features.descriptors))
 
-    def __init__(self, store: FeatureStore) -> None:
-        self._store = store
-        self._kept: OrderedDict[str, Features] = OrderedDict()
-        self._bytes = 0
 
-    def __call__(self, name: str) -> Features:
-        if name in self._kept:
-            self._kept.move_to_end(name)
-            return self._kept[name]
-        features = self._store.read(name)
-        features = replace(features, descriptors=_move_out(features.descriptors))
-        self._kept[name] = features
-        self._bytes += features.descriptors.nbytes
-        while self._bytes > _CACHE_BYTES and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= dropped.descriptors.nbytes
-        return features
+def _count_bytes(features: Features) -> int:
+    return features.descriptors.nbytes
 
 
 def _move_out(array: NDArray[T]) -> NDArray[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def triangulate(
                     *(workspace, images, features, matches, colmap.CameraOptions()),
                     *(names, pairs, model),
                 )
-            forget_stamp(workspace.sparse)  # what was mapped there will be gone
+            _forget_models(workspace)
             with watch.time("triangulate"):
                 colmap.triangulate_model(
                     model,
@@ -110,6 +111,15 @@ def triangulate(
         with explain_os_errors(output):
             summary.write(output)
     return summary
+
+
+def _forget_models(workspace: Workspace) -> None:
+    """Delete what a reconstruction left beside the one model that there will be."""
+    forget_stamp(workspace.sparse)
+    workspace.report.unlink(missing_ok=True)
+    for model in colmap.list_models(workspace.sparse):
+        if model.name != "0":
+            shutil.rmtree(model)
 
 
 def _check_all_there(

@@ -128,7 +128,7 @@ def import_database(
 
     The files may hold more, from earlier runs that were asked for more.
     """
-    made_from = (cameras, reference, names, pairs, same_camera)
+    made_from = (cameras, _model_state(reference), names, pairs, same_camera)
     stamp = digest(file_state(features), file_state(matches), *made_from)
     if workspace.database.exists() and has_stamp(workspace.database, stamp):
         return stamp
@@ -147,6 +147,14 @@ def import_database(
         )
     write_stamp(workspace.database, stamp)
     return stamp
+
+
+def _model_state(model: Path | None) -> list[tuple[str, tuple[int, int]]]:
+    """Tell a model from another in its place."""
+    if model is None:
+        return []
+    files = (path for path in model.iterdir() if path.suffix in (".bin", ".txt"))
+    return [(path.name, file_state(path)) for path in sorted(files)]
 
 
 def list_matched(

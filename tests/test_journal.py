@@ -42,6 +42,18 @@ def test_reads_what_was_written_before_and_after_the_commit(tmp_path: Path) -> N
     assert (tmp_path / "f").read_bytes() == mirror
 
 
+def test_what_is_changed_and_changed_back_is_as_it_was(tmp_path: Path) -> None:
+    """Within a commit, that is: the last write counts, though it says nothing new."""
+    file = JournaledFile(tmp_path / "f")
+    write_at(file, 0, b"A" * 16)
+    file.commit()
+    write_at(file, 4, b"X" * 8)
+    write_at(file, 2, b"A" * 6)
+    file.commit()
+    assert (tmp_path / "f").read_bytes() == b"AAAAAAAAXXXXAAAA"
+    file.close()
+
+
 def test_closing_without_commit_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"before")

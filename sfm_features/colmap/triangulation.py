@@ -69,7 +69,13 @@ def triangulate_model(
             cancellation_token=stop.token,
         )
 
-    made = run_with_progress(work, "triangulate", stop)
+    try:
+        made = run_with_progress(work, "triangulate", stop)
+    except (IndexError, ValueError, RuntimeError) as error:
+        raise ReconstructionError(
+            f"{model_dir}: COLMAP cannot triangulate with this model ({error}); "
+            f"delete {database} and run the same command again"
+        ) from error
     if made.num_points3D() == 0:
         raise ReconstructionError(
             f"{database}: no point could be triangulated; check that {model_dir} was "
