@@ -38,7 +38,12 @@ from sfm_features.query_report import (
 )
 from sfm_features.summary import read_image_folders
 from sfm_features.types import Localization, Pose, RunOptions
-from sfm_features.workspace import Workspace, digest, file_state
+from sfm_features.workspace import (
+    Workspace,
+    digest,
+    file_state,
+    refuse_map_itself,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +83,7 @@ def localize(
         refuse_equal_basenames(wanted)
     if queries.priors is not None:
         wanted = add_priors(wanted, queries.priors)
+    refuse_map_itself(output, map_folder)
     with Localizer(map_folder, options, run) as localizer, claim(output):
         with explain_os_errors(output):
             journal = _Journal(

@@ -14,7 +14,7 @@ from sfm_features.atlas import Atlas
 from sfm_features.errors import InputError
 from sfm_features.extract import extract
 from sfm_features.images import list_images
-from sfm_features.journal import LOCK, claim, explain_os_errors
+from sfm_features.journal import LOCK, explain_os_errors
 from sfm_features.match import MatchOptions, match
 from sfm_features.pairs import write_pairs
 from sfm_features.queries import AddOptions
@@ -31,6 +31,7 @@ from sfm_features.types import Model, Pair, RunOptions
 from sfm_features.workspace import (
     Stopwatch,
     Workspace,
+    claim_output,
     copy_whole,
     digest,
     file_state,
@@ -38,6 +39,7 @@ from sfm_features.workspace import (
     has_stamp,
     import_database,
     list_matched,
+    refuse_map_itself,
     stamp_features,
     write_stamp,
 )
@@ -67,8 +69,8 @@ def add_to_map(
     _check_masks(atlas, options)
     new, known = _part_known(map_folder, images, atlas.model)
     folders = [images.resolve(), *read_image_folders(map_folder)]
-    _refuse_itself(workspace, map_folder)
-    with claim(output):
+    refuse_map_itself(output, map_folder)
+    with claim_output(workspace):
         _start(workspace, map_folder)
         features, matches = workspace.features, workspace.matches
         with watch.time("extract"):
@@ -164,14 +166,6 @@ def _refuse_another(path: Path, folders: Sequence[Path], name: str) -> None:
                     "rename it, or move the new ones to a subfolder of their own"
                 )
             return
-
-
-def _refuse_itself(workspace: Workspace, map_folder: Path) -> None:
-    if workspace.root.resolve() == map_folder.resolve():
-        raise InputError(
-            f"{workspace.root}: is the map itself, which stays as it is; choose "
-            "another --output"
-        )
 
 
 def _start(workspace: Workspace, map_folder: Path) -> None:

@@ -18,7 +18,7 @@ from sfm_features.errors import (
 )
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.images import list_images
-from sfm_features.journal import claim, explain_os_errors
+from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_turntable
 from sfm_features.metrics import model_errors
 from sfm_features.pairs import (
@@ -37,6 +37,7 @@ from sfm_features.types import Model, Pair, Pose, RunOptions
 from sfm_features.workspace import (
     Stopwatch,
     Workspace,
+    claim_output,
     digest,
     forget_stamp,
     has_stamp,
@@ -109,7 +110,7 @@ def reconstruct(
     watch, workspace = Stopwatch(), Workspace(output)
     features = options.features or workspace.features
     matches = options.matches or workspace.matches
-    with claim(output):
+    with claim_output(workspace):
         with watch.time("extract"):
             names, skipped = _prepare(images, features, options, extraction, run)
         with watch.time("match"):

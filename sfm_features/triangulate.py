@@ -10,7 +10,7 @@ from pathlib import Path
 from sfm_features import colmap
 from sfm_features.errors import InputError, require_at_least, require_files
 from sfm_features.extract import ExtractOptions, extract
-from sfm_features.journal import claim, explain_os_errors
+from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_turntable
 from sfm_features.pairs import (
     pair_by_covisibility,
@@ -24,6 +24,7 @@ from sfm_features.types import Model, Pair, RunOptions
 from sfm_features.workspace import (
     Stopwatch,
     Workspace,
+    claim_output,
     forget_stamp,
     import_database,
     list_matched,
@@ -69,7 +70,8 @@ def triangulate(
     names = sorted(known.images)
     features = options.features or workspace.features
     matches = options.matches or workspace.matches
-    with claim(output):
+    _refuse_input(workspace, model)
+    with claim_output(workspace):
         with watch.time("extract"):
             if options.features is None:
                 there = extract(images, features, extraction, run, names).names
@@ -111,6 +113,14 @@ def triangulate(
         with explain_os_errors(output):
             summary.write(output)
     return summary
+
+
+def _refuse_input(workspace: Workspace, model: Path) -> None:
+    if model.resolve().is_relative_to(workspace.sparse.resolve()):
+        raise InputError(
+            f"{model}: would be replaced by what is made from it; choose another "
+            "--output"
+        )
 
 
 def _forget_models(workspace: Workspace) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sfm_features import colmap
-from sfm_features.journal import explain_os_errors
+from sfm_features.errors import InputError, OutputError
+from sfm_features.journal import LOCK, claim, explain_os_errors
 from sfm_features.similar import order_pair
 from sfm_features.store import FeatureStore, MatchStore
 from sfm_features.types import Pair
@@ -68,6 +69,33 @@ class Workspace:
     @property
     def report(self) -> Path:
         return self.root / "report.html"
+
+
+@contextmanager
+def claim_output(workspace: Workspace) -> Iterator[None]:
+    """Hold an output folder, unless what would be replaced in it is somebody else's."""
+    marks = (
+        workspace.root / LOCK,
+        *map(_stamp_path, (workspace.database, workspace.sparse)),
+    )
+    if not any(mark.exists() for mark in marks):
+        for path in (workspace.database, workspace.sparse):
+            if path.exists():
+                raise OutputError(
+                    f"{path}: is not of an earlier run of sfm-features, and would be "
+                    "replaced; choose another --output"
+                )
+    with claim(workspace.root):
+        yield
+
+
+def refuse_map_itself(output: Path, map_folder: Path) -> None:
+    """Raise InputError for an output folder that is the map, which is only read."""
+    if output.resolve() == map_folder.resolve():
+        raise InputError(
+            f"{output}: is the map itself, which stays as it is; choose another "
+            "--output"
+        )
 
 
 class Stopwatch:

@@ -196,6 +196,14 @@ def test_a_fallback_is_asked_for_and_marked(
     assert record["fallback"] in record["retrieved"] and record["status"] != "localized"
 
 
+def test_the_map_is_only_read(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    out, queries = town_map
+    with pytest.raises(InputError, match="is the map itself"):
+        localize(out, queries[0].parent, out)
+
+
 def test_other_options_are_refused_and_cut_lines_forgotten(
     town_map: tuple[Path, list[Path]], folder: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from samples import make_texture, write_image
 from sfm_features import colmap
 from sfm_features.atlas import Atlas
 from sfm_features.cli import main
-from sfm_features.errors import InputError, NameCollision, OptionError, StaleStore
+from sfm_features.errors import InputError, NameCollision, OptionError
 from sfm_features.extract import ExtractOptions
 from sfm_features.geometry import project
 from sfm_features.map_add import add_to_map
@@ -61,6 +62,7 @@ def scene(town_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     write_image(first / "blank.png", np.full((300, 400, 3), 128, np.uint8))
     write_image(first / "elsewhere.png", make_texture((512, 384), 77))
     (first / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    shutil.copy(first / "blank.png", os.fsencode(first) + b"/not\xe9text.png")
     summary = add_to_map(made, first, larger, run=CPU)
     then = _copy(photos, [*THEN, FIRST[0]], folder / "then")
     shutil.copy(first / "blank.png", then)
@@ -113,11 +115,11 @@ def test_the_larger_map_is_a_map(scene: Scene) -> None:
 
 def test_what_could_not_be_added_has_a_reason(scene: Scene) -> None:
     summary = scene.summary
-    assert set(summary.added) == set(FIRST) and summary.images == 5
-    assert set(summary.skipped) == {"broken.jpg"}
+    assert set(summary.added) == set(FIRST) and summary.images == 6
+    assert set(summary.skipped) == {"broken.jpg", "not\\udce9text.png"}
     assert set(summary.unregistered) == {"blank.png", "elsewhere.png"}
     assert "no keypoints" in summary.unregistered["blank.png"]
-    assert "2 of 5 new images added" in summary.to_text()
+    assert "2 of 6 new images added" in summary.to_text()
 
 
 def test_the_same_camera_is_taken_over_and_all_is_refined(
@@ -178,8 +180,9 @@ def test_folders_that_cannot_be_written_to_are_refused(
     masks = tmp_path / "masks"
     for name in FIRST:
         write_image(masks / f"{name}.png", make_texture((8, 8)))
-    with pytest.raises(StaleStore, match="masks"):
+    with pytest.raises(InputError, match="was made without masks; leave out --masks"):
         add_to_map(scene.map, photos, tmp_path / "out", AddOptions(masks=masks))
+    assert not (tmp_path / "out").exists()
     assert _read_files(scene.map) == scene.before
 
 

@@ -14,17 +14,21 @@ from samples import make_texture, write_image
 
 from sfm_features import colmap
 from sfm_features import reconstruct as stage
+from sfm_features.atlas import Atlas
 from sfm_features.colmap import CameraOptions, MapperOptions
 from sfm_features.demo import DemoOptions, run_demo
 from sfm_features.errors import (
     BusyStore,
+    Cancelled,
+    InputError,
     MissingExtra,
+    OutputError,
     PairsError,
     ReconstructionError,
 )
-from sfm_features.extract import ExtractOptions
+from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import claim
-from sfm_features.match import MatchOptions
+from sfm_features.match import MatchOptions, match
 from sfm_features.pairs import PairOptions, choose_pairs, read_pairs
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import read_truth
@@ -253,6 +257,102 @@ def test_a_failure_does_not_show_an_earlier_model(
     summary = json.loads((output / "summary.json").read_text())
     assert summary["models"] == [] and len(summary["unregistered"]) == 12
     assert read_model_bytes(output) == model
+
+
+def test_a_stopped_verification_vouches_for_nothing(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    """What was verified before is gone when a verification with others begins."""
+    output, photos = tmp_path / "out", town_photos / "images"
+    shutil.copytree(done[0], output)
+    verify = colmap.verify_pairs
+
+    def stop(
+        database: Path, options: colmap.VerifyOptions, *_: object, **__: object
+    ) -> None:
+        stopped = colmap.Cancellation()
+        stopped.cancel()
+        verify(database, options, cancellation=stopped)
+
+    stricter = colmap.VerifyOptions(max_error_px=2)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Cancelled):
+        patch.setattr(colmap, "verify_pairs", stop)
+        reconstruct(photos, output, QUICK, EXTRACTION, verification=stricter)
+    assert not colmap.read_verified(output / "database.db")
+    fewer = MapperOptions(min_matches=16)
+    again = reconstruct(photos, output, QUICK, EXTRACTION, mapping=fewer)
+    assert again.models[0].registered == 12
+
+
+def test_a_snapshot_of_other_matches_is_not_gone_on_from(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    output, resumed = tmp_path / "out", []
+    shutil.copytree(done[0], output)
+    shutil.copytree(output / "sparse/0", output / ".sparse.work/snapshots/1000")
+
+    def die(*given: object) -> None:
+        resumed.append(given[-1])
+        raise KeyboardInterrupt
+
+    options = MapperOptions(min_matches=16)
+    for _ in range(2):  # the second time the note says that it had begun
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(colmap, "run_mapper", die)
+            reconstruct(
+                *(town_photos / "images", output, QUICK, EXTRACTION), mapping=options
+            )
+    assert resumed == [None, None]
+
+
+def test_a_model_is_polished_last_and_once(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    """Stopped before, it goes on with the mapper's; without, that is made again."""
+    output, photos = tmp_path / "out", town_photos / "images"
+    truth = read_truth(town_photos).poses
+    rough = ReconstructOptions(report=False, polish=False)
+    before = reconstruct(photos, output, rough, EXTRACTION, truth=truth)
+    assert before.errors is not None and done[1].errors is not None
+    exact, off = (e.median_rotation_error_deg for e in (done[1].errors, before.errors))
+    assert exact < 0.7 * off
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("verify_pairs", "run_mapper"):
+            patch.setattr(colmap, name, None)
+        reconstruct(photos, output, QUICK, EXTRACTION)
+        assert read_model_bytes(output) == read_model_bytes(done[0])
+        patch.setattr(stage, "polish", None)
+        reconstruct(photos, output, QUICK, EXTRACTION)
+    again = reconstruct(photos, output, rough, EXTRACTION)
+    assert again.models == before.models
+
+
+def test_a_map_knows_that_its_model_is_of_other_features(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    output, other = tmp_path / "out", tmp_path / "other.h5"
+    shutil.copytree(done[0], output)
+    photos = town_photos / "images"
+    extract(photos, other, replace(EXTRACTION, max_keypoints=900))
+    match(other, read_pairs(output / "pairs.txt"), tmp_path / "matches.h5")
+    given = replace(QUICK, features=other, matches=tmp_path / "matches.h5")
+    reconstruct(photos, output, given)
+    with pytest.raises(InputError, match="features"):
+        Atlas(output)
+
+
+@pytest.mark.parametrize("name", ["database.db", "sparse/0/points3D.bin"])
+def test_the_project_of_another_tool_is_not_overwritten(
+    name: str, town_photos: Path, tmp_path: Path
+) -> None:
+    """As COLMAP lays it out, the images beside it."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"hours of work")
+    with pytest.raises(OutputError, match="not of an earlier run of sfm-features"):
+        reconstruct(town_photos / "images", tmp_path, QUICK, EXTRACTION)
+    assert path.read_bytes() == b"hours of work"
+    assert [p.name for p in tmp_path.iterdir()] == [name.split("/")[0]]
 
 
 def test_a_second_run_on_one_output_is_refused(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +74,37 @@ def test_an_absent_image_is_named(
         (images / path.name).symlink_to(path)
     with pytest.raises(InputError, match=r"'view0000\.jpg' \(1 such\)"):
         triangulate(posed, images, tmp_path / "out")
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_the_result(
+    posed: Path, town_photos: Path, tmp_path: Path
+) -> None:
+    """Nor is a database that was made with another model of the same name."""
+    images, known, output = town_photos / "images", tmp_path / "known", tmp_path / "out"
+    features = tmp_path / "features.h5"
+    extract(images, features, ExtractOptions(extractor="sift", max_keypoints=600))
+    options = TriangulateOptions(features=features, neighbours=3)
+    shutil.copytree(posed, known)
+    triangulate(known, images, output, options)
+    shutil.copytree(output / "sparse/0", output / "sparse/1")
+    (output / "report.html").touch()
+    truth = read_truth(town_photos)
+    cameras = {  # each has its own now
+        name: replace(camera, params=(*camera.params[:-1], camera.params[-1] + i / 1e3))
+        for i, (name, camera) in enumerate(truth.cameras.items())
+    }
+    colmap.write_poses(cameras, truth.poses, known)
+    triangulate(known, images, output, options)
+    assert [path.name for path in (output / "sparse").iterdir()] == ["0"]
+    assert not (output / "report.html").exists()
+    made = colmap.read_model(output / "sparse/0")
+    assert {n: image.camera for n, image in made.images.items()} == cameras
+
+
+def test_the_model_that_is_read_is_not_written(
+    posed: Path, town_photos: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "sparse/0"
+    shutil.copytree(posed, model)
+    with pytest.raises(InputError, match="would be replaced by what is made from it"):
+        triangulate(model, town_photos / "images", tmp_path)
