@@ -32,6 +32,7 @@ from pipelines.benchmarks.locating import (
 )
 from pipelines.benchmarks.matching import measure_match, measure_memory
 from pipelines.benchmarks.networks import measure_networks
+from pipelines.benchmarks.polishing import measure_polishing
 from pipelines.benchmarks.ranking import measure_ranking
 from pipelines.benchmarks.reconstruction import measure_reconstruction
 from pipelines.benchmarks.results import Result
@@ -45,8 +46,8 @@ from sfm_features.scenes import read_truth, render_town
 EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
 NAMES = (
-    "extract", "extract-evo", "match", "memory", "town", "localize", "add", "steps",
-    "networks", "rivals", "ranking", "images",
+    "extract", "extract-evo", "match", "memory", "town", "polish", "localize", "add",
+    "steps", "networks", "rivals", "ranking", "images",
 )  # fmt: skip
 ON_REQUEST = ("adapt", "localize-photos")
 
@@ -68,7 +69,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--sequences", type=Path, help="planar scenes for `adapt`, as HPatches has")
     add(
         "--strecha", type=Path, metavar="FOLDER",
-        help="scene for `localize-photos`: images and gt_dense_cameras",
+        help="scene for `localize-photos` and `polish`: images and gt_dense_cameras",
     )  # fmt: skip
     add("--write", type=Path, help="document whose marked sections are filled")
     add(
@@ -141,6 +142,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "match": lambda: measure_match(repeats=args.repeats, seed=args.seed),
         "memory": lambda: measure_memory(seed=args.seed),
         "town": lambda: measure_town(args),
+        "polish": lambda: measure_polishing(args.output, args.strecha, seed=args.seed),
         "localize": lambda: measure_locating(args.output, seed=args.seed),
         "localize-photos": lambda: _measure_locating_photos(args),
         "add": lambda: _measure_adding(args),

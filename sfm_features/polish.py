@@ -33,10 +33,12 @@ def polish(
     sparse: Path,
     options: colmap.MapperOptions,
     stop: colmap.Cancellation,
+    points_only: bool = False,
 ) -> None:
     """Place the keypoints of all models anew, and adjust the models to them.
 
-    `sparse` changes as a whole or not at all; a second time changes little more.
+    With `points_only` poses and cameras stay as they are. `sparse` changes as a whole
+    or not at all; a second time changes little more.
     Raises Cancelled.
     """
     models = [colmap.read_model(path) for path in colmap.list_models(sparse)]
@@ -48,7 +50,7 @@ def polish(
         for image in model.images.values()
     ]
     exact_px = _EXACT_PX * max(1.0, median(sizes) / _SIDE_PX)
-    colmap.adjust_models(sparse, moved, exact_px, options, stop)
+    colmap.adjust_models(sparse, moved, exact_px, options, stop, points_only)
 
 
 def _place_anew(

@@ -18,6 +18,7 @@ from sfm_features.pairs import (
     read_pairs,
     write_pairs,
 )
+from sfm_features.polish import polish
 from sfm_features.store import FeatureStore
 from sfm_features.summary import Summary, summarize_model
 from sfm_features.types import Model, Pair, RunOptions
@@ -47,6 +48,10 @@ class TriangulateOptions:
     in a model without points, the nearest ones."""
     max_error_px: float = 4.0
     """Largest reprojection error of a point, and distance from an epipolar line."""
+
+    polish: bool = True
+    """In the end place keypoints anew by what the photographs show around them, and
+    the points by that."""
 
     def __post_init__(self) -> None:
         require_files(features=self.features, matches=self.matches, pairs=self.pairs)
@@ -102,6 +107,12 @@ def triangulate(
                     options.max_error_px,
                     cancellation=stop,
                 )
+            if options.polish:
+                with watch.time("polish"):
+                    polish(
+                        *(images, workspace.sparse, colmap.MapperOptions(), stop),
+                        points_only=True,
+                    )
         made = colmap.read_model(workspace.sparse / "0")
         stamp_features(workspace, features, made.images)
         summary = Summary(

@@ -33,11 +33,13 @@ def adjust_models(
     exact_px: float,
     options: MapperOptions,
     stop: Cancellation,
+    points_only: bool = False,
 ) -> None:
     """Move keypoints of each model, adjust it, and put all in the place of `sparse`.
 
     Poses, cameras and points follow small errors: beyond `exact_px` an error counts
-    less and less, as wrong matches have large ones. Points that are off are dropped.
+    less and less, as wrong matches have large ones. With `points_only` poses and
+    cameras stay as they are. Points that are off are dropped.
     `sparse` changes as a whole or not at all. Raises Cancelled.
     """
     snapshots.refuse_foreign(sparse)
@@ -47,7 +49,8 @@ def adjust_models(
         target.mkdir(parents=True)
         before = load(path)
         model = _move(load(path), places)
-        _adjust(model, exact_px, options, stop)
+        config = _make_config(model, points_only)
+        _adjust(model, config, exact_px, options, stop)
         left, count = model.num_points3D(), before.num_points3D()
         if left < _LEAST_KEPT * count:
             log.warning(
@@ -72,16 +75,27 @@ def _move(model: pycolmap.Reconstruction, moved: Moved) -> pycolmap.Reconstructi
     return model
 
 
+def _make_config(
+    model: pycolmap.Reconstruction, points_only: bool
+) -> pycolmap.BundleAdjustmentConfig:
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+        if points_only:
+            config.set_constant_rig_from_world_pose(model.images[image_id].frame_id)
+            config.set_constant_cam_intrinsics(model.images[image_id].camera_id)
+    if not points_only:
+        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    return config
+
+
 def _adjust(
     model: pycolmap.Reconstruction,
+    config: pycolmap.BundleAdjustmentConfig,
     exact_px: float,
     options: MapperOptions,
     stop: Cancellation,
 ) -> None:
-    config = pycolmap.BundleAdjustmentConfig()
-    for image_id in model.reg_image_ids():
-        config.add_image(image_id)
-    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     made = pycolmap.BundleAdjustmentOptions(
         print_summary=False,
         refine_focal_length=options.refine_focal_length,
