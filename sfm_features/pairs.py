@@ -199,9 +199,9 @@ def pair_by_poses(
     """Pair each image with its nearest ones that look into a similar direction."""
     names = sorted(poses)
     distances = _distances({name: poses[name].centre for name in names}, names)
-    turns = np.array([poses[name].rotation.ravel() for name in names]).reshape(-1, 9)
-    # The products are traces of one rotation times the other's inverse.
-    cosines = ((turns @ turns.T - 1) / 2).clip(-1, 1)
+    # How a camera is rolled about its axis, as for a portrait, is no matter.
+    axes = np.array([poses[name].rotation[2] for name in names]).reshape(-1, 3)
+    cosines = axes @ axes.T
     distances[cosines < np.cos(np.radians(max_angle_deg))] = np.inf
     return _pair_nearest(names, distances, neighbours, max_distance)
 

@@ -48,6 +48,15 @@ def test_by_distance_and_poses() -> None:
     assert pairs.pair_by_poses(poses, 2) == [("a", "c"), ("b", "d")]
 
 
+def test_a_portrait_looks_where_the_landscape_beside_it_does() -> None:
+    upright = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    poses = {
+        "landscape": Pose(np.eye(3), np.zeros(3)),
+        "portrait": Pose(upright, np.array([0.1, 0, 0])),
+    }
+    assert pairs.pair_by_poses(poses) == [("landscape", "portrait")]
+
+
 def test_by_covisibility() -> None:
     def image(name: str, ids: list[int]) -> RegisteredImage:
         count = len(ids)
