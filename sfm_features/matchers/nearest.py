@@ -88,8 +88,9 @@ class Nearest(Matcher):
             return torch.ones_like(best, dtype=torch.bool)
         # In place, as nobody needs the best any more: a copy would cost new memory.
         second = similarity.scatter_(1, nearest[:, None], -torch.inf).amax(1)
-        # Unit vectors: squared distance = 2 - 2 * similarity.
-        return (1 - best).clamp(min=0) <= self._ratio**2 * (1 - second).clamp(min=0)
+        # Unit vectors: squared distance = 2 - 2 * similarity. Less, and not as much:
+        # of two that are the same as a row, neither is its match.
+        return (1 - best).clamp(min=0) < self._ratio**2 * (1 - second).clamp(min=0)
 
 
 def _first_of_each(columns: torch.Tensor, count: int) -> torch.Tensor:

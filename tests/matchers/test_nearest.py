@@ -35,7 +35,7 @@ def match_by_definition(
             continue
         if ratio < 1 and second is not None:
             distances = [np.sqrt(max(0, 2 - 2 * s)) for s in (row[j], second)]
-            if distances[0] > ratio * distances[1]:
+            if distances[0] >= ratio * distances[1]:
                 continue
         found.add((i, j))
     return found
@@ -85,6 +85,15 @@ def test_identical_rows_stay_one_to_one() -> None:
         indices = Nearest().match(a, b).indices
         assert len(indices) == 4
         assert len(set(indices[:, 0])) == len(set(indices[:, 1])) == 4
+
+
+def test_the_ratio_test_refuses_exact_twins() -> None:
+    """Corners of the basis, so that their products are exact."""
+    features = make_features(5, 8)
+    a = replace(features, descriptors=np.eye(5, 8, dtype=np.float32))
+    b = replace(a, descriptors=a.descriptors[[0, 0, 1, 2, 3]])
+    indices = Nearest(ratio=0.8).match(a, b).indices.tolist()
+    assert indices == [[1, 2], [2, 3], [3, 4]]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
