@@ -135,6 +135,15 @@ def test_we_read_hloc_matches_old_and_new(tmp_path: Path) -> None:
         assert store.read(("a.jpg", "day/ü/ж.jpg")).scores.tolist() == [1, 1]
 
 
+def test_a_pair_that_is_stored_both_ways_is_listed_once(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        for key in ("b/a", "a/b", "a_b", "c/b"):
+            file[f"{key}/matches0"] = np.array([1, -1] if key == "a/b" else [-1, 0])
+    with MatchStore.open(tmp_path / "m.h5") as store:
+        assert store.pairs("abc") == [("a", "b"), ("c", "b")]
+        assert store.read(("a", "b")).indices.tolist() == [[0, 1]]
+
+
 def test_overflown_16_bit_matches_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
     with h5py.File(path, "w") as file:

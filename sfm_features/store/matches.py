@@ -30,7 +30,10 @@ class MatchStore(Store):
 
     @hold_interrupts()
     def pairs(self, names: Iterable[str]) -> list[Pair]:
-        """List the complete pairs among these names, sorted, as they are stored."""
+        """List the complete pairs among these names, sorted, as they are stored.
+
+        Of one that is stored both ways, as other tools do, only the first.
+        """
         name_of = {name_key(name): name for name in names}
         found = []
         with explain_damage(self.path, self._ours):
@@ -46,7 +49,10 @@ class MatchStore(Store):
                     ]
                 if "matches0" in group:
                     found += _split_old_key(first, name_of)
-        return sorted(found)
+        both_ways: dict[Pair, Pair] = {}
+        for pair in sorted(found):
+            both_ways.setdefault(min(pair, pair[::-1]), pair)
+        return list(both_ways.values())
 
     @hold_interrupts()
     def read(self, pair: Pair) -> Matches:
