@@ -7,7 +7,7 @@ holds a space itself is set off by a tab instead, which those two cannot read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError, PairsError
 from sfm_features.images import list_images
-from sfm_features.ranking import Allowed
+from sfm_features.ranking import Barred
 from sfm_features.similar import (
     close_loops,
     order_pair,
@@ -27,7 +27,7 @@ from sfm_features.similar import (
     select_names,
 )
 from sfm_features.store import FeatureStore, GlobalStore
-from sfm_features.types import F64, Model, Pair, Pose
+from sfm_features.types import F64, I64, Model, Pair, Pose
 
 logger = logging.getLogger(__name__)
 
@@ -164,22 +164,26 @@ def _pair_by_retrieval(options: PairOptions) -> list[Pair]:
     )
 
 
-def _gate(options: PairOptions, poses: Mapping[str, Pose]) -> Allowed | None:
-    """Allow only what lies near by GPS or by poses, where both images have it."""
+def _gate(options: PairOptions, poses: Mapping[str, Pose]) -> Barred | None:
+    """Bar what lies far away by GPS or by poses, where both images have it."""
     if not np.isfinite(options.max_distance):
         return None
     centres = {name: pose.centre for name, pose in poses.items()}
     if options.images is not None:
         names = list_images(options.images)
         centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
+    nowhere = np.full(3, np.nan)  # which is not far from anything
 
-    def is_near(query: str, name: str) -> bool:
-        if query not in centres or name not in centres:
-            return True
-        apart = np.linalg.norm(centres[query] - centres[name])
-        return bool(apart <= options.max_distance)
+    def bar_far(part: Sequence[str]) -> Callable[[str], I64]:
+        points = np.array([centres.get(name, nowhere) for name in part])
 
-    return is_near
+        def list_far(query: str) -> I64:
+            apart = np.linalg.norm(points - centres.get(query, nowhere), axis=1)
+            return np.flatnonzero(apart > options.max_distance)
+
+        return list_far
+
+    return bar_far
 
 
 def pair_by_distance(
