@@ -35,10 +35,12 @@ def expect_by_chance(
 def _share_by_chance(seen: F64, xy: F32, reach_px: float, area_px: float) -> float:
     """Return the share of matches that fit if they are shuffled."""
     hits = 1
-    for shift in range(1, _SHIFTS + 1):
-        other = np.roll(xy, shift * len(xy) // (_SHIFTS + 1), axis=0)
+    # No more than there are: a shift by nothing would leave every match as it is.
+    shifts = max(1, min(_SHIFTS, len(xy) - 1))
+    for shift in range(1, shifts + 1):
+        other = np.roll(xy, shift * len(xy) // (shifts + 1), axis=0)
         hits += int((np.linalg.norm(seen - other, axis=1) <= reach_px).sum())
-    return max(hits / (_SHIFTS * len(xy)), math.pi * reach_px**2 / area_px)
+    return max(hits / (shifts * len(xy)), math.pi * reach_px**2 / area_px)
 
 
 def _log_expected(count: int, fitting: int, share: float, needed: int) -> float:

@@ -7,7 +7,7 @@ holds a space itself is set off by a tab instead, which those two cannot read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError, PairsError
 from sfm_features.images import list_images
-from sfm_features.ranking import Allowed
+from sfm_features.ranking import Barred
 from sfm_features.similar import (
     close_loops,
     order_pair,
@@ -27,7 +27,7 @@ from sfm_features.similar import (
     select_names,
 )
 from sfm_features.store import FeatureStore, GlobalStore
-from sfm_features.types import F64, Model, Pair, Pose
+from sfm_features.types import F64, I64, Model, Pair, Pose
 
 logger = logging.getLogger(__name__)
 
@@ -164,22 +164,26 @@ def _pair_by_retrieval(options: PairOptions) -> list[Pair]:
     )
 
 
-def _gate(options: PairOptions, poses: Mapping[str, Pose]) -> Allowed | None:
-    """Allow only what lies near by GPS or by poses, where both images have it."""
+def _gate(options: PairOptions, poses: Mapping[str, Pose]) -> Barred | None:
+    """Bar what lies far away by GPS or by poses, where both images have it."""
     if not np.isfinite(options.max_distance):
         return None
     centres = {name: pose.centre for name, pose in poses.items()}
     if options.images is not None:
         names = list_images(options.images)
         centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
+    nowhere = np.full(3, np.nan)  # which is not far from anything
 
-    def is_near(query: str, name: str) -> bool:
-        if query not in centres or name not in centres:
-            return True
-        apart = np.linalg.norm(centres[query] - centres[name])
-        return bool(apart <= options.max_distance)
+    def bar_far(part: Sequence[str]) -> Callable[[str], I64]:
+        points = np.array([centres.get(name, nowhere) for name in part])
 
-    return is_near
+        def list_far(query: str) -> I64:
+            apart = np.linalg.norm(points - centres.get(query, nowhere), axis=1)
+            return np.flatnonzero(apart > options.max_distance)
+
+        return list_far
+
+    return bar_far
 
 
 def pair_by_distance(
@@ -198,12 +202,15 @@ def pair_by_poses(
 ) -> list[Pair]:
     """Pair each image with its nearest ones that look into a similar direction."""
     names = sorted(poses)
+    # How a camera is rolled about its axis, as for a portrait, is no matter.
+    axes = np.array([poses[name].rotation[2] for name in names]).reshape(-1, 3)
+    least = np.cos(np.radians(max_angle_deg))
     distances = _distances({name: poses[name].centre for name in names}, names)
-    turns = np.array([poses[name].rotation.ravel() for name in names]).reshape(-1, 9)
-    # The products are traces of one rotation times the other's inverse.
-    cosines = ((turns @ turns.T - 1) / 2).clip(-1, 1)
-    distances[cosines < np.cos(np.radians(max_angle_deg))] = np.inf
-    return _pair_nearest(names, distances, neighbours, max_distance)
+    costs = (
+        np.where(axes @ axis >= least, row, np.inf)
+        for axis, row in zip(axes, distances, strict=True)
+    )
+    return _pair_nearest(names, costs, neighbours, max_distance)
 
 
 def pair_by_covisibility(
@@ -211,9 +218,9 @@ def pair_by_covisibility(
 ) -> list[Pair]:
     """Pair each image of a model with those it shares the most 3D points with."""
     names = sorted(model.images)
-    shared = -_count_shared(model, names).astype(np.float64)
-    shared[shared > -min_shared] = np.inf
-    return _pair_nearest(names, shared, neighbours, np.inf)
+    shared = _count_shared(model, names)
+    costs = (np.where(row >= min_shared, -row, np.inf) for row in shared)
+    return _pair_nearest(names, costs, neighbours, np.inf)
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
@@ -275,31 +282,31 @@ def _split_line(line: str, known: set[str]) -> Pair | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _distances(centres: Mapping[str, F64], names: Sequence[str]) -> F64:
+def _distances(centres: Mapping[str, F64], names: Sequence[str]) -> Iterator[F64]:
     points = np.array([centres[name] for name in names]).reshape(-1, 3)
-    # Row by row: the full difference tensor would be three times the matrix.
-    rows = [np.linalg.norm(points - point, axis=1) for point in points]
-    return np.array(rows, np.float64).reshape(len(names), len(names))
+    return (np.linalg.norm(points - point, axis=1) for point in points)
 
 
 def _pair_nearest(
-    names: Sequence[str], costs: F64, neighbours: int, max_cost: float
+    names: Sequence[str], costs: Iterable[F64], neighbours: int, max_cost: float
 ) -> list[Pair]:
-    """Pair each image with its `neighbours` cheapest finite ones; `costs` (N, N)."""
+    """Pair each image with its `neighbours` cheapest finite ones.
+
+    `costs`: N rows (N,), one at a time, as all at once would not fit for many images.
+    """
     if neighbours < 1:
         raise OptionError(f"--neighbours {neighbours}: must be at least 1")
-    costs = costs.copy()
-    np.fill_diagonal(costs, np.inf)
     found = set()
     for i, row in enumerate(costs):
+        row[i] = np.inf
         for j in np.argsort(row, kind="stable")[:neighbours]:
             if np.isfinite(row[j]) and row[j] <= max_cost:
                 found.add(order_pair(names[i], names[j]))
     return sorted(found)
 
 
-def _count_shared(model: Model, names: Sequence[str]) -> F64:
-    """Count the points that two images share (N, N); their own are on the diagonal."""
+def _count_shared(model: Model, names: Sequence[str]) -> Iterator[F64]:
+    """Count, image by image, the points that it shares with each (N,), itself too."""
     seen = [np.unique(model.images[name].point_ids) for name in names]
     seen = [rows[rows >= 0] for rows in seen]
     points = np.concatenate([*seen, np.zeros(0, np.int64)])
@@ -308,12 +315,10 @@ def _count_shared(model: Model, names: Sequence[str]) -> F64:
     # Point p is seen by viewers[ends[p] - counts[p] : ends[p]].
     counts = np.bincount(points, minlength=1)
     ends = np.cumsum(counts)
-    shared = np.zeros((len(names), len(names)))
     bar = tqdm(seen, "covisible", unit="image", disable=len(names) < _MANY_IMAGES)
-    for i, rows in enumerate(bar):
+    for rows in bar:
         # The ranges of all its points, one after the other.
         total = np.cumsum(counts[rows])
         shift = np.repeat(ends[rows] - total, counts[rows])
         found = viewers[np.arange(len(shift)) + shift]
-        shared[i] = np.bincount(found, minlength=len(names))
-    return shared
+        yield np.bincount(found, minlength=len(names)).astype(np.float64)

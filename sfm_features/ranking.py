@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sfm_features.errors import OptionError
 from sfm_features.store import GlobalStore
 from sfm_features.types import F32, I64
 
-Allowed = Callable[[str, str], bool]
+Barred: TypeAlias = Callable[[Sequence[str]], Callable[[str], ArrayLike]]
+"""Given the names of a part of the database, returns what tells the rows in it that
+may not stand for a query. Asked pair by pair, many images would take minutes."""
 
 _CHUNK_ROWS = 8192
 _QUERY_ROWS = 1024
@@ -33,12 +36,12 @@ def rank_images(
     queries: Sequence[str],
     database: Sequence[str],
     count: int,
-    allowed: Allowed | None = None,
+    barred: Barred | None = None,
 ) -> list[Ranking]:
     """Rank a database for each query; never an image for itself.
 
-    `allowed(query, name)` tells which images may stand for a query at all. The database
-    is read once, in parts, so that it may be larger than the memory.
+    `barred(names)(query)` tells which images may not stand for a query at all. The
+    database is read once, in parts, so that it may be larger than the memory.
     """
     if count < 1:
         raise OptionError(f"--neighbours {count}: must be at least 1")
@@ -51,10 +54,11 @@ def rank_images(
             part = database[start : start + _CHUNK_ROWS]
             rows = store.read_many(part).astype(np.float32)
             places = {name: i for i, name in enumerate(part)}
+            list_barred = barred(part) if barred is not None else lambda _: ()
             for block in _walk_blocks(len(queries)):
                 asked = queries[block]
-                banned = [_list_banned(query, places, allowed) for query in asked]
-                best.add(block, wanted[block], rows, start, banned)
+                out = [_list_out(query, places, list_barred) for query in asked]
+                best.add(block, wanted[block], rows, start, out)
     return [
         _to_ranking(query, database, where, products)
         for query, where, products in zip(
@@ -71,15 +75,12 @@ def _to_ranking(
     return Ranking(query, names, tuple(products[known].tolist()))
 
 
-def _list_banned(
-    query: str, places: Mapping[str, int], allowed: Allowed | None
-) -> list[int]:
+def _list_out(
+    query: str, places: Mapping[str, int], list_barred: Callable[[str], ArrayLike]
+) -> I64:
     """List the rows of a part of the database that may not stand for a query."""
-    if allowed is None:
-        return [places[query]] if query in places else []
-    return [
-        i for name, i in places.items() if name == query or not allowed(query, name)
-    ]
+    itself = [places[query]] if query in places else []
+    return np.append(itself, list_barred(query)).astype(np.int64)
 
 
 def find_nearest(
@@ -116,12 +117,15 @@ class _Best:
         queries: NDArray[np.floating],
         rows: F32,
         start: int,
-        banned: Sequence[Sequence[int]] = (),
+        out: Sequence[I64] = (),
     ) -> None:
-        """Compare a block of queries with rows of the database from `start` on."""
+        """Compare a block of queries with rows of the database from `start` on.
+
+        Those that are `out` for a query are passed over.
+        """
         products = queries.astype(np.float32) @ rows.T
-        for i, out in enumerate(banned):
-            products[i, list(out)] = -np.inf
+        for i, columns in enumerate(out):
+            products[i, columns] = -np.inf
         count = self.products.shape[1]
         index = _find_largest(products, count)
         both = np.concatenate(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sfm_features.errors import InputError
 from sfm_features.images import read_list
-from sfm_features.ranking import Allowed, rank_images
+from sfm_features.ranking import Barred, rank_images
 from sfm_features.types import Pair
 
 
@@ -16,10 +17,10 @@ def pair_similar(
     queries: Sequence[str],
     database: Sequence[str],
     neighbours: int,
-    allowed: Allowed | None = None,
+    barred: Barred | None = None,
 ) -> list[Pair]:
     """Pair each query with its nearest ones of a database."""
-    rankings = rank_images(descriptors, queries, database, neighbours, allowed)
+    rankings = rank_images(descriptors, queries, database, neighbours, barred)
     return sorted({order_pair(r.query, name) for r in rankings for name in r.names})
 
 
@@ -31,13 +32,16 @@ def close_loops(
     Pairs that are there already leave room for others.
     """
     known = set(pairs)
-    found = pair_similar(
-        descriptors,
-        names,
-        names,
-        neighbours,
-        lambda query, name: order_pair(query, name) not in known,
-    )
+    partners: defaultdict[str, list[str]] = defaultdict(list)
+    for a, b in known:
+        partners[a].append(b)
+        partners[b].append(a)
+
+    def bar_partners(part: Sequence[str]) -> Callable[[str], list[int]]:
+        rows = {name: row for row, name in enumerate(part)}
+        return lambda query: [rows[n] for n in partners[query] if n in rows]
+
+    found = pair_similar(descriptors, names, names, neighbours, bar_partners)
     return sorted(known | set(found))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sfm_features import chance
 from sfm_features.chance import expect_by_chance
 from sfm_features.colmap import estimate_absolute_pose, project_points
 from sfm_features.geometry import look_at
@@ -14,12 +15,12 @@ CAMERA = Camera("PINHOLE", 1024, 768, (820.0, 820.0, 512.0, 384.0))
 POSE = look_at(np.array([4.0, -3.0, 2.0]), np.array([0.1, 0.2, 0.3]))
 
 
-def _weigh(seed: int, right: int, breadth: float = 1.0) -> float:
-    """Weigh the best pose for 600 matches; keypoints may lie close to each other."""
+def _weigh(seed: int, right: int, breadth: float = 1.0, count: int = 600) -> float:
+    """Weigh the best pose for matches; keypoints may lie close to each other."""
     rng = np.random.default_rng(seed)
-    points = rng.uniform(-1, 1, (600, 3))
+    points = rng.uniform(-1, 1, (count, 3))
     size = np.array([CAMERA.width, CAMERA.height])
-    xy = (size / 2 + breadth * size * rng.uniform(-0.5, 0.5, (600, 2))).astype(
+    xy = (size / 2 + breadth * size * rng.uniform(-0.5, 0.5, (count, 2))).astype(
         np.float32
     )
     xy[:right] = project_points(points[:right], POSE, CAMERA)
@@ -37,6 +38,20 @@ def test_the_best_of_wrong_poses_is_expected(breadth: float) -> None:
 
 def test_a_right_pose_is_not() -> None:
     assert _weigh(0, 30) < -10 > _weigh(0, 60) + 10
+
+
+@pytest.mark.parametrize("count", [8, 12, 30, 64])
+def test_a_few_matches_suffice_if_all_are_right(count: int) -> None:
+    """Shuffling so few must not leave any as it was, which would count as chance."""
+    assert _weigh(0, count, count=count) < -5
+    assert min(_weigh(seed, 0, count=count) for seed in range(8)) > 0
+
+
+def test_a_shuffled_match_is_no_match() -> None:
+    for count in (2, 8, 64, 65, 300):
+        xy = np.stack([100.0 * np.arange(count), np.zeros(count)], 1)
+        share = chance._share_by_chance(xy, xy.astype(np.float32), 8.0, 1e9)
+        assert share <= 1 / count
 
 
 def test_what_fits_at_one_spot_counts_once() -> None:

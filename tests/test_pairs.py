@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -48,31 +49,62 @@ def test_by_distance_and_poses() -> None:
     assert pairs.pair_by_poses(poses, 2) == [("a", "c"), ("b", "d")]
 
 
-def test_by_covisibility() -> None:
-    def image(name: str, ids: list[int]) -> RegisteredImage:
-        count = len(ids)
-        return RegisteredImage(
-            name,
-            Camera("PINHOLE", 10, 10, (1, 1, 5, 5)),
-            Pose(np.eye(3), np.zeros(3)),
-            np.zeros((count, 2), np.float32),
-            np.array(ids),
-        )
+def test_a_portrait_looks_where_the_landscape_beside_it_does() -> None:
+    upright = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    poses = {
+        "landscape": Pose(np.eye(3), np.zeros(3)),
+        "portrait": Pose(upright, np.array([0.1, 0, 0])),
+    }
+    assert pairs.pair_by_poses(poses) == [("landscape", "portrait")]
 
-    model = Model(
-        {
-            "a": image("a", [0, 1, 2, 3, -1]),
-            "b": image("b", [1, 2, 3]),
-            "c": image("c", [3, 4, -1]),
-            "d": image("d", [-1]),
-        },
-        np.zeros((5, 3)),
-        np.zeros((5, 3), np.uint8),
-        np.zeros(5),
-        np.array([1, 2, 2, 3, 1]),
+
+def _make_image(name: str, ids: list[int]) -> RegisteredImage:
+    count = len(ids)
+    return RegisteredImage(
+        name,
+        Camera("PINHOLE", 10, 10, (1, 1, 5, 5)),
+        Pose(np.eye(3), np.zeros(3)),
+        np.zeros((count, 2), np.float32),
+        np.array(ids),
     )
+
+
+def _make_model(images: dict[str, list[int]], points: int) -> Model:
+    return Model(
+        {name: _make_image(name, ids) for name, ids in images.items()},
+        np.zeros((points, 3)),
+        np.zeros((points, 3), np.uint8),
+        np.zeros(points),
+        np.full(points, 2),
+    )
+
+
+def test_by_covisibility() -> None:
+    seen = {"a": [0, 1, 2, 3, -1], "b": [1, 2, 3], "c": [3, 4, -1], "d": [-1]}
+    model = _make_model(seen, 5)
     assert pairs.pair_by_covisibility(model, 1) == [("a", "b"), ("a", "c")]
     assert pairs.pair_by_covisibility(model, 9, min_shared=2) == [("a", "b")]
+    assert pairs.pair_by_covisibility(_make_model({}, 0)) == []
+
+
+def test_memory_does_not_grow_with_the_square_of_the_images() -> None:
+    """A table of 1,200 times 1,200 numbers would take 11.5 MB."""
+    names = [f"{i:04d}" for i in range(1200)]
+    centres = {name: np.array([i, 0.0, 0]) for i, name in enumerate(names)}
+    poses = {name: Pose(np.eye(3), -centre) for name, centre in centres.items()}
+    model = _make_model({name: [i, i + 1] for i, name in enumerate(names)}, 1201)
+    following = list(zip(names, names[1:], strict=False))
+    for choose in (
+        lambda: pairs.pair_by_poses(poses, 2),
+        lambda: pairs.pair_by_distance(centres, 2),
+        lambda: pairs.pair_by_covisibility(model, 2),
+    ):
+        tracemalloc.start()
+        chosen = choose()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert set(following) <= set(chosen)
+        assert peak < 4e6
 
 
 def test_file_keeps_every_name(tmp_path: Path) -> None:

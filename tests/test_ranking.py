@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,14 @@ def test_what_is_banned_is_not_found(
     queries = names[4:9]
     every = {r.query: r.names for r in rank_images(path, queries, names, 20)}
     banned = {query: set(every[query][:2]) for query in queries}
-    found = rank_images(
-        path, queries, names, 20, lambda query, name: name not in banned[query]
-    )
+    asked = []
+
+    def bar(part: Sequence[str]) -> Callable[[str], list[int]]:
+        asked.append(part)
+        return lambda query: [i for i, n in enumerate(part) if n in banned[query]]
+
+    found = rank_images(path, queries, names, 20, bar)
+    assert [len(part) for part in asked] == ([3] * 6 + [2] if chunk == 3 else [20])
     assert [r.query for r in found] == queries
     for one in found:
         assert one.names == every[one.query][2:] and len(one.names) == 17
@@ -79,15 +85,19 @@ def test_no_image_stands_for_itself(tmp_path: Path) -> None:
     for ranking_ in found:
         assert ranking_.query not in ranking_.names and len(ranking_.names) == 5
         assert list(ranking_.similarities) == sorted(ranking_.similarities)[::-1]
-    near = rank_images(path, ["a"], names, 5, lambda _, name: name in "bc")
+    near = rank_images(path, ["a"], names, 5, lambda _: lambda _: [3, 4, 5])
     assert set(near[0].names) == {"b", "c"}
     assert rank_images(path, ["a"], [], 5)[0].names == ()
     with pytest.raises(OptionError, match="at least 1"):
         rank_images(path, names, names, 0)
 
 
-def test_loops_are_closed_with_what_is_not_paired_yet(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", [5, 100])
+def test_loops_are_closed_with_what_is_not_paired_yet(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A walk around a block: the last images look like the first ones."""
+    monkeypatch.setattr(ranking, "_CHUNK_ROWS", chunk)
     angles = np.linspace(0, 2 * np.pi, 12)[:, None] + np.array([0, np.pi / 2])
     rows = np.pad(np.cos(angles), ((0, 0), (0, 2))).astype(np.float32)
     names = [f"{i:02d}" for i in range(12)]

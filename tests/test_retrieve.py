@@ -11,6 +11,7 @@ import torch
 from samples import make_texture, write_image
 
 from pipelines import codebook
+from sfm_features import ranking
 from sfm_features.cli import main
 from sfm_features.colmap import write_poses
 from sfm_features.errors import InputError, WeightsError
@@ -136,8 +137,12 @@ def test_the_same_place_is_found_from_the_shell(tmp_path: Path) -> None:
     assert main([*command, "--output", str(pairs)]) == 2
 
 
-def test_poses_keep_what_looks_alike_but_lies_far_away_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_poses_keep_what_looks_alike_but_lies_far_away_apart(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Four images at x = 0, 1, 2 and 9 look alike; a fifth has no pose."""
+    monkeypatch.setattr(ranking, "_CHUNK_ROWS", chunk)
     described, known = tmp_path / "g.h5", tmp_path / "known"
     camera = Camera("PINHOLE", 9, 9, (9, 9, 4.5, 4.5))
     poses = {

@@ -135,6 +135,15 @@ def test_we_read_hloc_matches_old_and_new(tmp_path: Path) -> None:
         assert store.read(("a.jpg", "day/ü/ж.jpg")).scores.tolist() == [1, 1]
 
 
+def test_a_pair_that_is_stored_both_ways_is_listed_once(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        for key in ("b/a", "a/b", "a_b", "c/b"):
+            file[f"{key}/matches0"] = np.array([1, -1] if key == "a/b" else [-1, 0])
+    with MatchStore.open(tmp_path / "m.h5") as store:
+        assert store.pairs("abc") == [("a", "b"), ("c", "b")]
+        assert store.read(("a", "b")).indices.tolist() == [[0, 1]]
+
+
 def test_overflown_16_bit_matches_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
     with h5py.File(path, "w") as file:
@@ -256,6 +265,83 @@ def test_the_file_of_another_tool_is_not_to_be_deleted(tmp_path: Path) -> None:
     with FeatureStore.open(path) as store, pytest.raises(DamagedStore) as caught:
         store.read("a.jpg")
     assert "delete" not in str(caught.value) and "layout" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "cause"),
+    [
+        ("keypoints", np.zeros(0), r"keypoints is of shape \(0,\)"),
+        ("keypoints", np.zeros((3, 1)), r"keypoints are of shape \(3, 1\)"),
+        ("descriptors", np.zeros(3), r"descriptors is of shape \(3,\)"),
+        ("scores", np.zeros(2), "keypoints and scores differ in number"),
+        ("image_size", 9, r"image_size is of shape \(\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(
+    tmp_path: Path, part: str, value: object, cause: str
+) -> None:
+    path, parts = tmp_path / "f.h5", dict[str, object]()
+    parts["keypoints"], parts["descriptors"] = np.zeros((3, 2)), np.zeros((8, 3))
+    parts["scores"], parts["image_size"] = np.zeros(3), [9, 9]
+    with h5py.File(path, "w") as file:
+        for key, each in {**parts, part: value}.items():
+            file[f"day/a.jpg/{key}"] = each
+    with (
+        FeatureStore.open(path) as store,
+        pytest.raises(DamagedStore, match=rf"f\.h5.*day/a\.jpg: {cause}.*layout"),
+    ):
+        store.read("day/a.jpg")
+
+
+def test_keypoints_alone_are_checked_too(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["a.jpg/keypoints"] = np.zeros(0)
+    with (
+        FeatureStore.open(tmp_path / "f.h5") as store,
+        pytest.raises(DamagedStore, match=r"a\.jpg: keypoints is of shape"),
+    ):
+        store.read_keypoints("a.jpg")
+
+
+def test_matches_of_another_layout_are_named(tmp_path: Path) -> None:
+    """As of deep-image-matching: an array of indices at the pair's name."""
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file["a.jpg/b.jpg"] = np.zeros((5, 2), np.int64)
+        file["notes"] = "of the tool"
+    pair = ("a.jpg", "b.jpg")
+    with MatchStore.open(path) as store:
+        for ask in (
+            lambda: store.pairs(pair),
+            lambda: store.read(pair),
+            lambda: pair in store,
+            lambda: store.has_of(pair, (1, 2)),
+        ):
+            with pytest.raises(
+                DamagedStore, match=r"m\.h5.*a\.jpg/b\.jpg is no group.*layout"
+            ):
+                ask()
+        assert store.pairs(["a.jpg", "c.jpg"]) == []
+
+
+@pytest.mark.parametrize(
+    ("vector", "scores", "cause"),
+    [
+        (np.zeros((1, 4)), np.zeros(4), r"matches0 is of shape \(1, 4\)"),
+        (np.zeros(4), np.zeros(3), "matches and scores differ in number"),
+    ],
+)
+def test_shapes_of_matches_are_named(
+    tmp_path: Path, vector: np.ndarray, scores: np.ndarray, cause: str
+) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["a.jpg/b.jpg/matches0"] = vector
+        file["a.jpg/b.jpg/matching_scores0"] = scores
+    with (
+        MatchStore.open(tmp_path / "m.h5") as store,
+        pytest.raises(DamagedStore, match=f"m.h5.*{cause}.*layout"),
+    ):
+        store.read(("a.jpg", "b.jpg"))
 
 
 def test_names_that_collide_are_refused() -> None:

@@ -112,10 +112,10 @@ class CameraBook:
         """Return the group of an image and the camera to use if the group is new."""
         for rule in self._rules:
             if fnmatchcase(name, rule.pattern):
-                exif = _Exif() if rule.params else self._read_exif(name)
+                exif = _Exif() if rule.params else self._read_exif(name, size)
                 camera = _make_camera(rule.model, rule.params, size, exif)
                 return ("glob", rule.pattern, size), camera
-        exif = self._read_exif(name)
+        exif = self._read_exif(name, size)
         try:
             camera = _make_camera(self._options.camera_model, self._params, size, exif)
         except OptionError as error:
@@ -138,13 +138,17 @@ class CameraBook:
         owner = ("exif", exif.model) if exif.model else ("folder", folder)
         return owner, size, exif.focal_px
 
-    def _read_exif(self, name: str) -> _Exif:
+    def _read_exif(self, name: str, size: tuple[int, int]) -> _Exif:
+        """Read what EXIF says, without a focal length that no camera can have."""
         if self._images_dir is None:
             return _Exif()
         bitmap = read_exif_bitmap(self._images_dir / name)
         if bitmap is None:
             return _Exif()
-        return _Exif(bitmap.exif_camera_model(), bitmap.exif_focal_length())
+        focal_px, longer = bitmap.exif_focal_length(), max(size)
+        if focal_px and not _LEAST_FOCAL <= focal_px / longer <= _MOST_FOCAL:
+            focal_px = None
+        return _Exif(bitmap.exif_camera_model(), focal_px)
 
 
 def check_camera(camera: Camera) -> None:
@@ -163,10 +167,6 @@ def check_camera(camera: Camera) -> None:
 def read_exif_camera(folder: Path, name: str, size: tuple[int, int]) -> Camera | None:
     """Return the camera of an image by its EXIF; None if no sensible focal length."""
     _, found = CameraBook(CameraOptions(), folder).describe(name, size)
-    try:
-        check_camera(found.camera)
-    except OptionError:
-        return None
     return found.camera if found.has_prior else None
 
 
@@ -200,7 +200,7 @@ def _make_camera(
         return PriorCamera(camera, True)
     focal_px = exif.focal_px or _FOCAL_FACTOR * max(size)
     made = pycolmap.Camera.create_from_model_name(1, model, focal_px, *size)
-    return PriorCamera(from_colmap_camera(made), exif.focal_px is not None)
+    return PriorCamera(from_colmap_camera(made), bool(exif.focal_px))
 
 
 def _parse_glob(glob: str) -> _Rule:

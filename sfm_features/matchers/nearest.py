@@ -53,10 +53,15 @@ class Nearest(Matcher):
         step = min(len(a), max(1, _CHUNK_ELEMENTS // len(b)))
         # Memory that is asked for and given back all the time tears the heap apart.
         memory = self._reserve(step * len(b))
+        is_damaged = not bool((a.sum() + b.sum()).isfinite())
         for start in range(0, len(a), step):
             rows = a[start : start + step]
             similarity = memory[: len(rows) * len(b)].view(len(rows), len(b))
             torch.mm(rows, b.T, out=similarity)
+            if is_damaged:
+                # A maximum with nan is nan: one such row would match away all others.
+                low = -torch.inf
+                similarity.nan_to_num_(nan=low, posinf=low, neginf=low)
             values, indices = similarity.max(1)
             best.append(values)
             nearest.append(indices)
@@ -83,8 +88,9 @@ class Nearest(Matcher):
             return torch.ones_like(best, dtype=torch.bool)
         # In place, as nobody needs the best any more: a copy would cost new memory.
         second = similarity.scatter_(1, nearest[:, None], -torch.inf).amax(1)
-        # Unit vectors: squared distance = 2 - 2 * similarity.
-        return (1 - best).clamp(min=0) <= self._ratio**2 * (1 - second).clamp(min=0)
+        # Unit vectors: squared distance = 2 - 2 * similarity. Less, and not as much:
+        # of two that are the same as a row, neither is its match.
+        return (1 - best).clamp(min=0) < self._ratio**2 * (1 - second).clamp(min=0)
 
 
 def _first_of_each(columns: torch.Tensor, count: int) -> torch.Tensor:

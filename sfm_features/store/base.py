@@ -206,6 +206,18 @@ class NamedStore(Store):
                 yield from self._walk(child, f"{prefix}/{key}" if prefix else key)
 
 
+def read_array(group: Any, name: str, dimensions: int) -> Any:
+    """Read an array; ValueError if another tool stored something else there."""
+    item = group[name]
+    if not isinstance(item, h5py.Dataset) or item.ndim != dimensions:
+        what = f"of shape {item.shape}" if isinstance(item, h5py.Dataset) else "a group"
+        raise ValueError(
+            f"{group.name.strip('/')}: {name} is {what}, not an array of {dimensions} "
+            f"dimension{'s' if dimensions > 1 else ''}"
+        )
+    return item[()]
+
+
 def read_number(group: Any, attribute: str) -> int | None:
     """Read a number that is not negative, faster than h5py does for any attribute."""
     name = attribute.encode()

@@ -9,7 +9,12 @@ import numpy as np
 
 from sfm_features.errors import InputError
 from sfm_features.journal import hold_interrupts
-from sfm_features.store.base import NamedStore, explain_damage, read_number
+from sfm_features.store.base import (
+    NamedStore,
+    explain_damage,
+    read_array,
+    read_number,
+)
 from sfm_features.types import F32, Features
 
 
@@ -30,33 +35,35 @@ class FeatureStore(NamedStore):
                     "`sfm-features extract` again, it adds what is missing"
                 )
             group = self._file[name]
-            keypoints = group["keypoints"]
+            keypoints = _read_keypoints(group)
             scores = group.get("scores", group.get("keypoint_scores"))
-            descriptors = _rows(group["descriptors"][()])
+            descriptors = _rows(read_array(group, "descriptors", 2))
             if len(descriptors) != len(keypoints):
                 raise ValueError(f"{name}: keypoints and descriptors differ in number")
+            if scores is not None and scores.size != len(keypoints):
+                raise ValueError(f"{name}: keypoints and scores differ in number")
+            uncertainty_px = group["keypoints"].attrs.get("uncertainty", 1.0)
             return Features(
-                keypoints=keypoints[()].astype(np.float32)[:, :2],
+                keypoints=keypoints,
                 descriptors=descriptors,
                 scores=np.ones(len(keypoints), np.float32)
                 if scores is None
                 else scores[()].astype(np.float32).ravel(),
                 image_size=self.read_size(name),
-                uncertainty_px=float(keypoints.attrs.get("uncertainty", 1.0)),
+                uncertainty_px=float(uncertainty_px),
             )
 
     @hold_interrupts()
     def read_keypoints(self, name: str) -> F32:
         """Read only the keypoints (N, 2) of one image."""
         with explain_damage(self.path, self._ours):
-            keypoints: F32 = self._file[name]["keypoints"][()].astype(np.float32)
-        return keypoints[:, :2]
+            return _read_keypoints(self._file[name])
 
     @hold_interrupts()
     def read_size(self, name: str) -> tuple[int, int]:
         """Read only the width and height of one image."""
         with explain_damage(self.path, self._ours):
-            width, height = (int(side) for side in self._file[name]["image_size"][()])
+            width, height = map(int, read_array(self._file[name], "image_size", 1))
         return width, height
 
     @hold_interrupts()
@@ -92,6 +99,17 @@ class FeatureStore(NamedStore):
         if file_bytes:
             group.attrs["file_bytes"] = file_bytes
         self._finish_group(group)
+
+
+def _read_keypoints(group: Any) -> F32:
+    """Read keypoints (N, 2); other tools may store more of each."""
+    keypoints: F32 = read_array(group, "keypoints", 2).astype(np.float32)
+    if keypoints.shape[1] < 2:
+        raise ValueError(
+            f"{group.name.strip('/')}: keypoints are of shape {keypoints.shape}, not "
+            "two numbers each"
+        )
+    return keypoints[:, :2]
 
 
 def _fingerprint(keypoints: F32) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+import h5py
 import numpy as np
 
 from sfm_features.errors import InputError, NameCollision, StoreError
 from sfm_features.journal import hold_interrupts
-from sfm_features.store.base import Store, explain_damage, read_number
+from sfm_features.store.base import Store, explain_damage, read_array, read_number
 from sfm_features.types import Matches, Pair
 
 Fingerprints: TypeAlias = tuple[int, int]
@@ -29,22 +30,29 @@ class MatchStore(Store):
 
     @hold_interrupts()
     def pairs(self, names: Iterable[str]) -> list[Pair]:
-        """List the complete pairs among these names, sorted, as they are stored."""
+        """List the complete pairs among these names, sorted, as they are stored.
+
+        Of one that is stored both ways, as other tools do, only the first.
+        """
         name_of = {name_key(name): name for name in names}
         found = []
         with explain_damage(self.path, self._ours):
             for first in self._file:
                 group = self._file[first]
+                if not isinstance(group, h5py.Group):
+                    continue
                 if first in name_of:
                     found += [
                         (name_of[first], name_of[second])
                         for second in group
-                        if second in name_of
-                        and self._is_complete(group[second], self._required)
+                        if second in name_of and self._has_matches(group[second])
                     ]
                 if "matches0" in group:
                     found += _split_old_key(first, name_of)
-        return sorted(found)
+        both_ways: dict[Pair, Pair] = {}
+        for pair in sorted(found):
+            both_ways.setdefault(min(pair, pair[::-1]), pair)
+        return list(both_ways.values())
 
     @hold_interrupts()
     def read(self, pair: Pair) -> Matches:
@@ -57,7 +65,7 @@ class MatchStore(Store):
                     "`sfm-features match` again, it adds what is missing"
                 )
             group, is_reversed = found
-            vector = group["matches0"][()].astype(np.int64)
+            vector = read_array(group, "matches0", 1).astype(np.int64)
             if (vector < -1).any():
                 raise StoreError(
                     f"{self.path}: {pair[0]!r} and {pair[1]!r} have negative indices, "
@@ -67,7 +75,10 @@ class MatchStore(Store):
             indices = np.stack([first, vector[first]], 1).astype(np.int32)
             scores = np.ones(len(first), np.float32)
             if "matching_scores0" in group:
-                scores = group["matching_scores0"][()].astype(np.float32)[first]
+                all_scores = read_array(group, "matching_scores0", 1)
+                if len(all_scores) != len(vector):
+                    raise ValueError(f"{pair}: matches and scores differ in number")
+                scores = all_scores.astype(np.float32)[first]
         matches = Matches(indices, scores)
         return matches.reversed() if is_reversed else matches
 
@@ -111,9 +122,18 @@ class MatchStore(Store):
             (_old_match_key(back), True),
         ):
             group = self._file.get(key)
-            if group is not None and self._is_complete(group, self._required):
+            if group is not None and self._has_matches(group):
                 return group, is_reversed
         return None
+
+    def _has_matches(self, group: Any) -> bool:
+        with explain_damage(self.path, self._ours):
+            # Some tools have an array of matches where hloc has a group.
+            if not isinstance(group, h5py.Group):
+                raise ValueError(
+                    f"{group.name.strip('/')} is no group with matches0 in it"
+                )
+            return self._is_complete(group, self._required)
 
 
 def _join(fingerprints: Fingerprints) -> int:

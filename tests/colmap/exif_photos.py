@@ -18,9 +18,12 @@ def write_photo(
     size: tuple[int, int],
     model: str | None = None,
     focal_35mm: int | None = None,
-    gps: tuple[float, float, float] | None = None,
+    gps: tuple[float, ...] | None = None,
 ) -> None:
-    """Write a grey photograph; with a model, focal length or position if JPEG."""
+    """Write a grey photograph; with a model, focal length or position if JPEG.
+
+    A position is latitude, longitude and, unless it is left out, altitude.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((size[1], size[0], 3), 128, np.uint8)
     content = cv2.imencode(path.suffix, pixels)[1].tobytes()
@@ -32,7 +35,7 @@ def write_photo(
 
 
 def _tiff(
-    model: str | None, focal_35mm: int | None, gps: tuple[float, float, float] | None
+    model: str | None, focal_35mm: int | None, gps: tuple[float, ...] | None
 ) -> bytes:
     """Lay out the main directory, then EXIF's, then GPS's."""
     main: list[Entry] = []
@@ -64,16 +67,23 @@ def _text(tag: int, text: str) -> Entry:
     return tag, _ASCII, len(value), value
 
 
-def _gps_entries(latitude: float, longitude: float, altitude: float) -> list[Entry]:
+def _gps_entries(
+    latitude: float, longitude: float, altitude: float | None = None
+) -> list[Entry]:
     def degrees(value: float) -> bytes:
         return struct.pack("<6I", round(abs(value) * 10**6), 10**6, 0, 1, 0, 1)
 
-    height = struct.pack("<2I", round(abs(altitude) * 1000), 1000)
-    return [
+    where = [
         _text(1, "N" if latitude >= 0 else "S"),
         (2, _RATIONAL, 3, degrees(latitude)),
         _text(3, "E" if longitude >= 0 else "W"),
         (4, _RATIONAL, 3, degrees(longitude)),
+    ]
+    if altitude is None:
+        return where
+    height = struct.pack("<2I", round(abs(altitude) * 1000), 1000)
+    return [
+        *where,
         (5, _BYTE, 1, bytes([altitude < 0])),
         (6, _RATIONAL, 1, height),
     ]

@@ -8,7 +8,7 @@ import pycolmap
 import pytest
 from exif_photos import write_photo
 
-from sfm_features.colmap.cameras import CameraBook, CameraOptions
+from sfm_features.colmap.cameras import CameraBook, CameraOptions, read_exif_camera
 from sfm_features.errors import OptionError
 
 SIZE = (64, 48)
@@ -44,6 +44,20 @@ def test_exif_makes_the_camera_and_its_focal_length(tmp_path: Path) -> None:
     assert long.camera.params[0] == pytest.approx(2 * short.camera.params[0])
     inferred = pycolmap.infer_camera_from_image(tmp_path / "a/1.jpg")
     assert short.camera.params == pytest.approx(tuple(inferred.params))
+
+
+def test_a_focal_length_that_no_camera_has_is_guessed(tmp_path: Path) -> None:
+    write_photo(tmp_path / "1.jpg", SIZE, model="Z1", focal_35mm=65535)
+    write_photo(tmp_path / "2.jpg", SIZE, model="Z1", focal_35mm=36)
+    book = CameraBook(CameraOptions(camera_globs=("glob/*=PINHOLE",)), tmp_path)
+    prior = book.describe("1.jpg", SIZE)[1]
+    assert not prior.has_prior
+    assert prior.camera.params[0] == pytest.approx(1.2 * 64)
+    assert _groups(book, "1.jpg", "2.jpg") == 2
+    assert read_exif_camera(tmp_path, "1.jpg", SIZE) is None
+    assert read_exif_camera(tmp_path, "2.jpg", SIZE) is not None
+    write_photo(tmp_path / "glob/1.jpg", SIZE, model="Z1", focal_35mm=65535)
+    assert not book.describe("glob/1.jpg", SIZE)[1].has_prior
 
 
 @pytest.mark.parametrize(

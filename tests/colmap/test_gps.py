@@ -36,3 +36,15 @@ def test_a_degree_is_as_long_as_it_should_be() -> None:
     assert local["b"] == pytest.approx([111.32, 0, 0], abs=0.01)
     assert local["c"] == pytest.approx([0, 110.57, 2], abs=0.01)
     assert gps_to_local_metres({}) == {}
+
+
+def test_a_photo_without_an_altitude_is_beside_its_neighbours(tmp_path: Path) -> None:
+    spot = (47.0, 8.0)
+    for name, altitude in (("a", (500.0,)), ("b", ()), ("c", (510.0,))):
+        write_photo(tmp_path / f"{name}.jpg", (64, 48), "Z1", 35, (*spot, *altitude))
+    found = read_gps(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
+    assert np.isnan(found["b.jpg"][2])
+    local = gps_to_local_metres(found)
+    assert local["b.jpg"] == pytest.approx([0, 0, 5], abs=0.01)
+    nowhere = gps_to_local_metres({"a": (*spot, np.nan), "b": (*spot, np.nan)})
+    assert nowhere["b"] == pytest.approx(np.zeros(3), abs=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from colmap_scenes import make_scene
 from sfm_features.colmap import (
     covisible_counts,
     list_models,
+    models,
     read_model,
     write_model,
 )
-from sfm_features.colmap.files import MODEL_FILES
+from sfm_features.colmap.files import MODEL_FILES, POINT
 from sfm_features.errors import InputError
 from sfm_features.geometry import project
 from sfm_features.types import Model
@@ -96,6 +98,25 @@ def test_a_model_without_points_is_read(tmp_path: Path) -> None:
     assert model.points.shape == (0, 3) and model.mean_error_px == 0
     write_model(model, tmp_path / "written")
     _assert_same(model, read_model(tmp_path / "written"))
+
+
+def test_points_are_read_in_little_more_memory_than_they_take(tmp_path: Path) -> None:
+    count, rng = 20_000, np.random.default_rng(0)
+    entry = np.dtype([("point", POINT), ("views", "<u8"), ("track", "<u4", (3, 2))])
+    entries = np.zeros(count, entry)
+    entries["point"]["id"] = rng.permutation(count) + 1
+    entries["point"]["xyz"] = rng.random((count, 3))
+    entries["views"] = 3
+    content = np.uint64(count).tobytes() + entries.tobytes()
+    (tmp_path / "points3D.bin").write_bytes(content)
+    tracemalloc.start()
+    points, track_lengths = models._read_points(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * len(content)
+    order = np.argsort(entries["point"]["id"])
+    np.testing.assert_array_equal(points, entries["point"][order])
+    np.testing.assert_array_equal(track_lengths, np.full(count, 3))
 
 
 def test_models_are_listed_by_number(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ def match_by_definition(
             continue
         if ratio < 1 and second is not None:
             distances = [np.sqrt(max(0, 2 - 2 * s)) for s in (row[j], second)]
-            if distances[0] > ratio * distances[1]:
+            if distances[0] >= ratio * distances[1]:
                 continue
         found.add((i, j))
     return found
@@ -85,6 +87,28 @@ def test_identical_rows_stay_one_to_one() -> None:
         assert len(set(indices[:, 0])) == len(set(indices[:, 1])) == 4
 
 
+def test_the_ratio_test_refuses_exact_twins() -> None:
+    """Corners of the basis, so that their products are exact."""
+    features = make_features(5, 8)
+    a = replace(features, descriptors=np.eye(5, 8, dtype=np.float32))
+    b = replace(a, descriptors=a.descriptors[[0, 0, 1, 2, 3]])
+    indices = Nearest(ratio=0.8).match(a, b).indices.tolist()
+    assert indices == [[1, 2], [2, 3], [3, 4]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("ratio", [1.0, 0.9])
+def test_one_damaged_descriptor_costs_no_other(value: float, ratio: float) -> None:
+    whole = make_features(50, 16)
+    descriptors = whole.descriptors.copy()
+    descriptors[7, 3:] = value
+    damaged = replace(whole, descriptors=descriptors)
+    for a, b in ((whole, damaged), (damaged, whole), (damaged, damaged)):
+        matches = Nearest(ratio=ratio).match(a, b)
+        assert matches.indices.tolist() == [[i, i] for i in range(50) if i != 7]
+        assert np.isfinite(matches.scores).all()
+
+
 class _Watch(TorchDispatchMode):
     """Notes the largest tensor that any operation returns, and the products."""
 
@@ -95,7 +119,7 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
         for part in result if isinstance(result, tuple) else (result,):
-            self.largest = max(self.largest, part.nbytes)
+            self.largest = max(self.largest, getattr(part, "nbytes", 0))
         if func.overloadpacket is torch.ops.aten.mm:
             self.products.add(result.data_ptr())
         return result
