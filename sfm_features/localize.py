@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm_features import colmap
-from sfm_features.errors import ImageError, InputError
+from sfm_features.errors import ImageError, InputError, OptionError
 from sfm_features.geometry import quaternion_wxyz
 from sfm_features.images import decode
 from sfm_features.journal import claim, explain_os_errors, replace_text
@@ -79,6 +79,13 @@ def localize(
     if queries.priors is not None:
         wanted = add_priors(wanted, queries.priors)
     localizer = Localizer(map_folder, options, run)
+    if queries.fallback == "retrieval" and localizer.atlas.vlad is None:
+        # What is matched with all images has none that is known to look most like it.
+        raise OptionError(
+            f"--fallback retrieval: no codebook fits the features of {map_folder}, so "
+            "nothing tells which image looks most like a query; give one with "
+            "--codebook, or leave --fallback out"
+        )
     with claim(output):
         with explain_os_errors(output):
             journal = _Journal(

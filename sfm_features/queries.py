@@ -31,7 +31,7 @@ class QueryOptions:
     with their folders."""
     fallback: Literal["none", "retrieval"] = "none"
     """What a failed query gets: no pose, or that of the image that looks most like it,
-    and is marked so."""
+    and is marked so; that needs a codebook that fits the map's features."""
     report: bool = True
     """Write report.html."""
     map_images: Path | None = None
