@@ -37,7 +37,7 @@ from sfm_features.query_report import (
     without_matches,
 )
 from sfm_features.summary import read_image_folders
-from sfm_features.types import Localization, Pose, RunOptions
+from sfm_features.types import Localization, Model, Pose, RunOptions
 from sfm_features.workspace import Workspace, digest, file_state
 
 logger = logging.getLogger(__name__)
@@ -204,10 +204,10 @@ def _localize_one(
     found = localizer.localize(
         image.rgb, camera, query.prior, image.orientation, rough=exif is not None
     )
-    return _record(query.name, found)
+    return _record(query.name, found, localizer.atlas.model)
 
 
-def _record(name: str, found: Localization) -> Record:
+def _record(name: str, found: Localization, model: Model) -> Record:
     pose = None
     if found.cam_from_world is not None and found.covariance is not None:
         pose = _list_pose(found.cam_from_world)
@@ -222,7 +222,7 @@ def _record(name: str, found: Localization) -> Record:
         "matches": len(found.xy),
         "retrieved": list(found.retrieved),
         "milliseconds": found.milliseconds,
-        "matched": pack_matches(found),
+        "matched": pack_matches(found, model),
     }
 
 
