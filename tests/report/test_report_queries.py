@@ -83,6 +83,19 @@ def test_the_page_says_what_came_out(data: LocalizationData) -> None:
             assert attributes.get(key, "data:").startswith(("data:", "#")), tag
 
 
+def test_a_stage_that_few_need_is_not_in_the_median(data: LocalizationData) -> None:
+    """A second look of 5 s at one image of 100; those unreadable took no time."""
+    good, gone = data.results[0], data.results[3]
+    usual, slow = {"pose": 100.0}, {"pose": 100.0, "second look": 5000.0}
+    many = [replace(good, milliseconds=usual)] * 99
+    results = [*many, replace(good, milliseconds=slow), gone]
+    page = _read(replace(data, results=results))
+    assert "Median time of an image 0.1 s mean" in page.text
+    assert localization._median_seconds(results) == 0.1
+    stages = localization._average_seconds(results)
+    assert stages == pytest.approx({"pose": 0.1, "second look": 0.05})
+
+
 def test_queries_stand_in_the_scene_by_how_sure_they_are(
     data: LocalizationData,
 ) -> None:
