@@ -34,11 +34,13 @@ def expect_by_chance(
 
 def _share_by_chance(seen: F64, xy: F32, reach_px: float, area_px: float) -> float:
     """Return the share of matches that fit if they are shuffled."""
+    # No shift twice, and none that leaves matches as they are.
+    count = max(1, min(_SHIFTS, len(xy) - 1))
     hits = 1
-    for shift in range(1, _SHIFTS + 1):
-        other = np.roll(xy, shift * len(xy) // (_SHIFTS + 1), axis=0)
+    for k in range(count):
+        other = np.roll(xy, 1 + k * (len(xy) - 1) // count, axis=0)
         hits += int((np.linalg.norm(seen - other, axis=1) <= reach_px).sum())
-    return max(hits / (_SHIFTS * len(xy)), math.pi * reach_px**2 / area_px)
+    return max(hits / (count * len(xy)), math.pi * reach_px**2 / area_px)
 
 
 def _log_expected(count: int, fitting: int, share: float, needed: int) -> float:

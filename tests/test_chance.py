@@ -14,12 +14,12 @@ CAMERA = Camera("PINHOLE", 1024, 768, (820.0, 820.0, 512.0, 384.0))
 POSE = look_at(np.array([4.0, -3.0, 2.0]), np.array([0.1, 0.2, 0.3]))
 
 
-def _weigh(seed: int, right: int, breadth: float = 1.0) -> float:
-    """Weigh the best pose for 600 matches; keypoints may lie close to each other."""
+def _weigh(seed: int, right: int, breadth: float = 1.0, count: int = 600) -> float:
+    """Weigh the best pose for some matches; keypoints may lie close to each other."""
     rng = np.random.default_rng(seed)
-    points = rng.uniform(-1, 1, (600, 3))
+    points = rng.uniform(-1, 1, (count, 3))
     size = np.array([CAMERA.width, CAMERA.height])
-    xy = (size / 2 + breadth * size * rng.uniform(-0.5, 0.5, (600, 2))).astype(
+    xy = (size / 2 + breadth * size * rng.uniform(-0.5, 0.5, (count, 2))).astype(
         np.float32
     )
     xy[:right] = project_points(points[:right], POSE, CAMERA)
@@ -37,6 +37,14 @@ def test_the_best_of_wrong_poses_is_expected(breadth: float) -> None:
 
 def test_a_right_pose_is_not() -> None:
     assert _weigh(0, 30) < -10 > _weigh(0, 60) + 10
+
+
+@pytest.mark.parametrize("count", [20, 40, 64])
+def test_few_matches_are_shuffled_too(count: int) -> None:
+    """None is left where it is, which would make chance of what fits."""
+    assert _weigh(0, 10, count=count) < -4
+    assert _weigh(0, count, count=count) < _weigh(0, 10, count=count) - 10
+    assert min(_weigh(seed, 0, count=count) for seed in range(8)) > 0
 
 
 def test_what_fits_at_one_spot_counts_once() -> None:
