@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 from sfm_features.journal import replace_text
 from sfm_features.metrics import ModelErrors
 from sfm_features.types import Model, Pair
+
+START_MATCHES = 100
+"""Verified matches of a pair with which COLMAP usually starts a model."""
 
 
 @dataclass(frozen=True)
@@ -121,53 +125,63 @@ def explain_unregistered(
     keypoint_counts: Mapping[str, int],
     paired: Collection[Pair],
     verified: Mapping[Pair, int],
-    models: Sequence[Model],
+    models: Sequence[Collection[str]],
 ) -> dict[str, str]:
     """Say why each image that is not in the largest model is not.
 
-    verified counts the matches of a pair that passed verification.
+    verified counts the matches of a pair that passed verification, models are the
+    names of their images.
     """
     home: dict[str, int] = {}
-    for rank, model in enumerate(models):
-        for name in model.images:
+    for rank, names in enumerate(models):
+        for name in names:
             home.setdefault(name, rank)
     partnered = {name for pair in paired for name in pair}
-    reasons = {}
-    for name, count in keypoint_counts.items():
-        if home.get(name) != 0:
-            reasons[name] = _explain(name, count, name in partnered, verified, home)
-    return reasons
+    partners: dict[str, dict[str, int]] = defaultdict(dict)
+    for (a, b), matches in verified.items():
+        if matches:
+            partners[a][b] = partners[b][a] = matches
+    return {
+        name: _explain(name, count, name in partnered, partners.get(name, {}), home)
+        for name, count in keypoint_counts.items()
+        if home.get(name) != 0
+    }
 
 
 def _explain(
     name: str,
     count: int,
-    has_partner: bool,
-    verified: Mapping[Pair, int],
+    is_paired: bool,
+    partners: Mapping[str, int],
     home: Mapping[str, int],
 ) -> str:
     if name in home:
         return f"is in another model, sparse/{home[name]}; it shares too little with it"
     if count == 0:
         return "has no keypoints; is it blank, or covered by its mask?"
-    if not has_partner:
+    if not is_paired:
         return "was not paired with any image; give it pairs"
-    inliers = [n for pair, n in verified.items() if name in pair]
-    if not inliers:
+    if not partners:
         return (
             f"has {count} keypoints but no verified pair; it shows something else, or "
             "from too far apart"
         )
-    to_model = [
-        n
-        for pair, n in verified.items()
-        if name in pair and any(home.get(other) == 0 for other in pair)
-    ]
-    if not to_model:
-        return f"has {len(inliers)} verified pairs, none with an image of the model"
+    if not home:
+        best = max(partners.values())
+        return f"no model came out; its best pair has {best} verified matches"
+    inside = [n for other, n in partners.items() if home.get(other) == 0]
+    if not inside:
+        return f"has {len(partners)} verified pairs, none with an image of the model"
+    best = max(inside)
+    if best < START_MATCHES:
+        return (
+            f"shares only {best} verified matches with the model; take another picture "
+            "between it and its neighbours"
+        )
     return (
-        f"shares only {max(to_model)} verified matches with the model; take another "
-        "picture between it and its neighbours"
+        f"was not placed despite {sum(inside)} verified matches with the model, {best} "
+        "in the best pair; too few of them may be of its points, or of another place "
+        "that looks alike"
     )
 
 

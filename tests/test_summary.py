@@ -1,0 +1,35 @@
+"""What the summary says of a reconstruction, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from sfm_features.summary import explain_unregistered
+
+PAIRED = [("a", "q"), ("b", "q"), ("q", "z")]
+MODELS = [["a", "b"], ["m", "n"]]
+
+
+@pytest.mark.parametrize(
+    "verified, models, reason",
+    [
+        ((31, 40, 500), MODELS, "shares only 40 verified matches with the model"),
+        ((4321, 40, 9), MODELS, "was not placed despite 4361 verified matches"),
+        ((0, 0, 500), MODELS, "1 verified pairs, none with an image of the model"),
+        ((0, 0, 0), MODELS, "no verified pair"),
+        ((31, 40, 500), [], "no model came out; its best pair has 500"),
+        ((31, 40, 500), [["a", "b"], ["q", "z"]], "in another model, sparse/1"),
+    ],
+)
+def test_why_an_image_is_left_out(
+    verified: Sequence[int], models: Sequence[Sequence[str]], reason: str
+) -> None:
+    """Many matches are not called few, nor what is no model one."""
+    counts = dict(zip(PAIRED, verified, strict=True))
+    names = {"a": 9, "q": 9000, "blank": 0, "alone": 9}
+    found = explain_unregistered(names, PAIRED, counts, models)
+    assert reason in found["q"]
+    assert "no keypoints" in found["blank"] and "not paired" in found["alone"]
+    assert ("a" in found) == (not models)
