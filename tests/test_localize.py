@@ -153,6 +153,8 @@ def test_priors_are_read_and_checked(
         ("a.jpg 1 2", "neither"),
         ("a.jpg 1 2 x", "neither"),
         ("a.jpg 1 2 inf", "neither"),
+        ("a.jpg 1 2 3 4", "neither"),
+        ("a.jpg 1 0 0 0 1 2", "neither"),
         ("a.jpg 0 0 0 0 1 2 3", "neither"),
         ("e.jpg 1 2 3", "none of the queries"),
     ):
@@ -169,6 +171,19 @@ def test_priors_are_read_and_checked(
     assert main([*command, "--output", str(output), *given]) == 0
     records = json.loads((output / "poses.json").read_text())
     assert [r["status"] for r in records] == ["no candidates", "localized"]
+
+
+def test_priors_may_name_files_with_spaces(tmp_path: Path) -> None:
+    """As poses.txt has them, and as lists of queries do, with a tab."""
+    names = ["my photo.jpg", "day 2", "tab 1.jpg", "night 1 2 3 4"]
+    listed = tmp_path / "priors.txt"
+    listed.write_text(
+        "my photo.jpg 1.0 0.0 0.0 0.0 1.0 2.0 3.0\nday 2 4 5 6\ntab 1.jpg\t7 8 9\n"
+        "night 1 2 3 4 7 8 9\nnone of them.jpg 1 2 3\n"
+    )
+    found = add_priors([Query(name) for name in names], listed)
+    centres = [query.prior.centre.tolist() for query in found if query.prior]
+    assert centres == [[-1, -2, -3], [4, 5, 6], [7, 8, 9], [7, 8, 9]]
 
 
 def test_equal_file_names_are_refused_or_kept_apart(
