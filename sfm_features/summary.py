@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +188,18 @@ def _explain(
 
 def _write(folder: Path, text: str, content: Mapping[str, Any]) -> None:
     replace_text(folder / "summary.txt", text + "\n")
-    written = json.dumps(content, indent=2, ensure_ascii=False)
+    known = _empty_unknown(content)
+    written = json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False)
     replace_text(folder / "summary.json", written + "\n")
+
+
+def _empty_unknown(value: Any) -> Any:
+    """Put None, which JSON has, in the place of nan and inf, which it has not."""
+    if isinstance(value, Mapping):
+        return {key: _empty_unknown(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_empty_unknown(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _list_reasons(
@@ -211,11 +222,15 @@ def _describe_seconds(seconds: Mapping[str, float]) -> str:
 
 
 def _describe_errors(errors: ModelErrors) -> str:
-    return (
-        f"against the truth: {errors.registered} of {errors.expected} registered, "
-        f"median camera-centre error {100 * errors.median_centre_share:.4f} % of the "
-        f"diameter, median rotation error {errors.median_rotation_error_deg:.4f} deg"
-    )
+    """Tell what is known; too few cameras cannot be aligned."""
+    text = f"against the truth: {errors.registered} of {errors.expected} registered"
+    if isfinite(errors.median_centre_share):
+        share = 100 * errors.median_centre_share
+        text += f", median camera-centre error {share:.4f} % of the diameter"
+    if isfinite(errors.median_rotation_error_deg):
+        angle_deg = errors.median_rotation_error_deg
+        return f"{text}, median rotation error {angle_deg:.4f} deg"
+    return f"{text}, too few cameras to align"
 
 
 def _describe_model(model: ModelSummary, images: int) -> str:
