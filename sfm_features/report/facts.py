@@ -127,16 +127,23 @@ def count_track_lengths(lengths: I64) -> dict[str, Any]:
 
 
 def count_errors(errors_px: F64) -> dict[str, Any]:
-    """Count points by reprojection error, the last 1 % left out and told."""
-    if not len(errors_px):
-        return {"edges": [0.0, 1.0], "counts": [0], "beyond": 0, "median": 0.0}
-    limit = max(float(np.percentile(errors_px, 99)), 1e-6)
-    counts, edges = np.histogram(errors_px, bins=_ERROR_BINS, range=(0, limit))
+    """Count points by reprojection error, the last 1 % left out and told.
+
+    Those of which it is not known, which COLMAP marks by -1, are told apart.
+    """
+    known = errors_px[errors_px >= 0]
+    unknown = len(errors_px) - len(known)
+    if not len(known):
+        none = {"edges": [0.0, 1.0], "counts": [0], "beyond": 0, "median": None}
+        return {**none, "unknown": unknown}
+    limit = max(float(np.percentile(known, 99)), 1e-6)
+    counts, edges = np.histogram(known, bins=_ERROR_BINS, range=(0, limit))
     return {
         "edges": edges.round(6).tolist(),
         "counts": counts.tolist(),
-        "beyond": len(errors_px) - int(counts.sum()),
-        "median": float(np.median(errors_px)),
+        "beyond": len(known) - int(counts.sum()),
+        "median": float(np.median(known)),
+        "unknown": unknown,
     }
 
 

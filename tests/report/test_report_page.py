@@ -175,6 +175,21 @@ def test_histograms_count_every_point() -> None:
     assert errors["edges"][-1] < 1.1
 
 
+def test_errors_that_were_not_computed_are_told_apart(data: ReportData) -> None:
+    """COLMAP marks them by -1, and other tools leave them so."""
+    assert data.model is not None
+    model = replace(data.model, errors_px=np.full(300, -1.0))
+    text = read_page(replace(data, model=model)).text
+    assert "not known of 300 points" in text
+    assert "worst 1 %" not in text and "-1.00" not in text
+    assert "Mean reprojection error –" in text
+    some = np.where(np.arange(300) < 100, -1.0, 0.5)
+    errors = facts.count_errors(some)
+    assert sum(errors["counts"]) + errors["beyond"] == 200
+    assert (errors["unknown"], errors["median"]) == (100, 0.5)
+    assert replace(model, errors_px=some).mean_error_px == 0.5
+
+
 def test_missing_extra_has_its_remedy(
     data: ReportData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
