@@ -104,11 +104,12 @@ def _describe(data: LocalizationData, ranked: Sequence[QueryResult]) -> dict[str
         "made": datetime.now().astimezone(),
         "ranked": ranked,
         "rows": ranked[:MAX_ROWS],
+        "placed": len(_list_placed(ranked)),
+        "most_placed": MAX_ROWS,
         "found": len(found),
         "weak": sum(result.is_weak for result in found),
         "weak_below": WEAK_BELOW,
         "failures": Counter(result.status for result in failed).most_common(),
-        "failed_in_detail": _FAILURES_SHOWN,
         "median_inliers": round(float(np.median(inliers))) if inliers else 0,
         "seconds": _average_seconds(ranked),
         "median_seconds": _median_seconds(ranked),
@@ -135,12 +136,16 @@ def _median_seconds(results: Sequence[QueryResult]) -> float:
     return float(np.median(took)) / 1000 if took else 0.0
 
 
+def _list_placed(results: Sequence[QueryResult]) -> list[QueryResult]:
+    """List those that stand somewhere, by a pose of their own or another's."""
+    return [r for r in results if r.pose is not None and r.camera is not None]
+
+
 def _arrange(data: LocalizationData) -> dict[str, Any]:
     """Place the queries among the map's cameras, by how sure their poses are."""
     members: dict[str, list[Viewer]] = {"good": [], "weak": [], "other": []}
-    for result in choose_evenly(data.results, MAX_ROWS):
-        if result.pose is None or result.camera is None:
-            continue
+    for result in choose_evenly(_list_placed(data.results), MAX_ROWS):
+        assert result.pose is not None and result.camera is not None, result.name
         kind = "good" if result.is_localized else "other"
         note = f"{result.inliers:,} of {result.matches:,} matches fit"
         if not result.is_localized:

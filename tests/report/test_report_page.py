@@ -159,10 +159,13 @@ def test_many_images_are_capped_and_said(
 ) -> None:
     monkeypatch.setattr(page, "MAX_THUMBNAILS", 5)
     report = read_page(data)
-    assert "5 of 7 images are shown" in report.text
+    said = "5 of 7 images are shown: 1 of 3 outside the model, the others evenly spread"
+    assert said in report.text
     cards = [f for f in report.find("figure") if f["class"].startswith("card")]
     assert len(cards) == 5
-    assert [f["class"] for f in cards].count("card out") >= 1
+    assert [f["class"] for f in cards].count("card out") == 1
+    failed = read_page(replace(data, model=None, errors=None, other_models=()))
+    assert "5 of 7 images are shown, evenly spread" in failed.text
 
 
 def test_histograms_count_every_point() -> None:

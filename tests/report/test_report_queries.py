@@ -195,9 +195,14 @@ def test_a_thousand_queries_are_shortened_and_that_is_said(
     assert len(page.find("article")) == 12 and len(shown) == 700 + 12
     assert shown[700:] == ["badge bad"] * 8 + ["badge good"] * 4
     assert "12 of 1,000 images are shown" in page.text
-    assert "700 of 1,000 images are drawn" in page.text
-    assert len(page.plots["scene"]["names"]) <= 704
+    # All with a pose are drawn: 500, beside the 4 of the map.
+    assert len(page.plots["scene"]["names"]) == 504
+    assert "are drawn, evenly" not in page.text
     assert "The 700 worst of 1,000 are listed" in page.text
+    monkeypatch.setattr(localization, "MAX_ROWS", 300)
+    page = _read(replace(data, results=many))
+    assert len(page.plots["scene"]["names"]) == 304
+    assert "300 of 500 images that have a pose are drawn" in page.text
     monkeypatch.setattr(localization, "MAX_PICTURE_BYTES", 200_000)
     page = _read(replace(data, results=many))
     sizes = [len(image.get("src", "")) for image in page.find("img")]
