@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm_features import colmap
-from sfm_features.errors import ImageError, InputError
+from sfm_features.errors import ImageError, InputError, OptionError
 from sfm_features.geometry import quaternion_wxyz
 from sfm_features.images import decode
 from sfm_features.journal import claim, explain_os_errors, replace_text
@@ -37,7 +37,7 @@ from sfm_features.query_report import (
     without_matches,
 )
 from sfm_features.summary import read_image_folders
-from sfm_features.types import Localization, Pose, RunOptions
+from sfm_features.types import Localization, Model, Pose, RunOptions
 from sfm_features.workspace import (
     Workspace,
     digest,
@@ -85,6 +85,7 @@ def localize(
         wanted = add_priors(wanted, queries.priors)
     refuse_map_itself(output, map_folder)
     with Localizer(map_folder, options, run) as localizer, claim(output):
+        _check_fallback(localizer, map_folder, queries)
         with explain_os_errors(output):
             journal = _Journal(
                 output / "queries.jsonl", _stamp(map_folder, options, run)
@@ -118,6 +119,18 @@ def localize(
     )
     logger.info("%s: %s", output / "poses.txt", summary.to_text().replace("\n", ","))
     return summary
+
+
+def _check_fallback(
+    localizer: Localizer, map_folder: Path, queries: QueryOptions
+) -> None:
+    """Refuse a fallback where all images are matched: none is known to look alike."""
+    if queries.fallback == "retrieval" and localizer.atlas.vlad is None:
+        raise OptionError(
+            f"--fallback retrieval: no codebook fits the features of {map_folder}, so "
+            "nothing tells which image looks most like a query; give one with "
+            "--codebook, or leave --fallback out"
+        )
 
 
 def _stamp(map_folder: Path, options: LocalizeOptions, run: RunOptions) -> str:
@@ -201,10 +214,10 @@ def _localize_one(
     found = localizer.localize(
         image.rgb, camera, query.prior, image.orientation, rough=exif is not None
     )
-    return _record(query.name, found)
+    return _record(query.name, found, localizer.atlas.model)
 
 
-def _record(name: str, found: Localization) -> Record:
+def _record(name: str, found: Localization, model: Model) -> Record:
     pose = None
     if found.cam_from_world is not None and found.covariance is not None:
         pose = _list_pose(found.cam_from_world)
@@ -219,7 +232,7 @@ def _record(name: str, found: Localization) -> Record:
         "matches": len(found.xy),
         "retrieved": list(found.retrieved),
         "milliseconds": found.milliseconds,
-        "matched": pack_matches(found),
+        "matched": pack_matches(found, model),
     }
 
 

@@ -135,7 +135,7 @@ class Localizer:
         )
         watch.note("retrieve")
         if not names:
-            reason = "no image of the map looks like it"
+            reason = self._explain_none(prior)
             return _fail("no candidates", reason, camera, watch)
         if self.atlas.vlad is None and prior is None:
             count = len(names)  # nothing tells which are worth more than others
@@ -150,6 +150,17 @@ class Localizer:
         by_chance = self._expect_by_chance(matched, best.estimate, focal)
         least = self.options.min_inliers
         return judge(best, by_chance, tried, camera, least, watch.milliseconds)
+
+    def _explain_none(self, prior: Pose | None) -> str:
+        """Say why there is no image to match a query with."""
+        if prior is not None:
+            apart = np.linalg.norm(self.atlas.centres - prior.centre, axis=1).min()
+            if apart > self.options.max_distance:
+                return (
+                    f"the nearest image of the map is {apart:.6g} from its prior, "
+                    f"beyond --max-distance {self.options.max_distance:g}"
+                )
+        return "no image of the map looks like it"
 
     def _compare(
         self,

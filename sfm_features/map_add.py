@@ -218,7 +218,7 @@ def _explain_absent(
         counts = {name: len(store.read_keypoints(name)) for name in new}
     found = colmap.read_verified(workspace.database)
     verified = {pair: len(inliers) for pair, inliers in found.items()}
-    return explain_unregistered(counts, pairs, verified, [larger])
+    return explain_unregistered(counts, pairs, verified, [larger.images])
 
 
 def _count_points(model: Model, name: str) -> int:

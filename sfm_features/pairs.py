@@ -1,7 +1,8 @@
 """Which images to match: rules, and the text file that lists the pairs.
 
 A line is `name0 name1` with one space, as hloc and COLMAP read it. Only a name that
-holds a space itself is set off by a tab instead, which those two cannot read.
+holds a space itself is set off by a tab instead, which those two cannot read. A line
+whose first name starts with # is indented, as it is no comment; COLMAP passes it over.
 """
 
 from __future__ import annotations
@@ -225,9 +226,7 @@ def pair_by_covisibility(
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Write a pairs file; it is there whole or not at all."""
-    lines = [
-        ("\t" if " " in "".join(pair) else " ").join(pair) + "\n" for pair in pairs
-    ]
+    lines = [_write_line(pair) for pair in pairs]
     part = path.with_name(path.name + ".part")
     part.write_text("".join(lines), encoding="utf-8")
     part.replace(path)
@@ -268,6 +267,11 @@ def read_pairs(path: Path, known: Iterable[str] = ()) -> list[Pair]:
     if not found:
         raise PairsError(f"{path}: lists no pair; write `name0 name1` on each line")
     return list(found)
+
+
+def _write_line(pair: Pair) -> str:
+    line = ("\t" if " " in "".join(pair) else " ").join(pair) + "\n"
+    return f" {line}" if line.startswith("#") else line
 
 
 def _split_line(line: str, known: set[str]) -> Pair | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -14,7 +14,7 @@ from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError
 from sfm_features.geometry import rotation_from_quaternion
 from sfm_features.images import list_images, read_lines
-from sfm_features.types import Camera, Pose
+from sfm_features.types import F64, Camera, Pose
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class QueryOptions:
     with their folders."""
     fallback: Literal["none", "retrieval"] = "none"
     """What a failed query gets: no pose, or that of the image that looks most like it,
-    and is marked so."""
+    and is marked so; that needs a codebook that fits the map's features."""
     report: bool = True
     """Write report.html."""
     map_images: Path | None = None
@@ -144,7 +144,8 @@ def read_queries(source: Path, folder: Path | None = None) -> list[Query]:
 
 def add_priors(queries: Sequence[Query], path: Path) -> list[Query]:
     """Add about where queries were taken, by a list; those not in it have no prior."""
-    known = dict(_parse_prior(line, path) for line in read_lines(path))
+    names = {query.name for query in queries}
+    known = dict(_parse_prior(line, path, names) for line in read_lines(path))
     found = [replace(query, prior=known.get(query.name)) for query in queries]
     if not any(query.prior for query in found):
         raise InputError(
@@ -154,20 +155,35 @@ def add_priors(queries: Sequence[Query], path: Path) -> list[Query]:
     return found
 
 
-def _parse_prior(line: str, path: Path) -> tuple[str, Pose]:
-    name, *rest = line.split()
+def _parse_prior(line: str, path: Path, names: Collection[str]) -> tuple[str, Pose]:
+    """Parse a name, which may hold spaces, and 7 or 3 numbers after it."""
+    fits: dict[str, Pose] = {}
+    for count in (7, 3):
+        name, *words = line.rsplit(maxsplit=count)
+        numbers = _parse_numbers(words)
+        if len(numbers) == 7 == count and numbers[:4].any():
+            fits[name] = Pose(rotation_from_quaternion(numbers[:4]), numbers[4:])
+        elif len(numbers) == 3 == count:
+            fits[name] = Pose(np.eye(3), -numbers)
+    for name in fits:
+        if name in names:
+            return name, fits[name]
+    for name in fits:
+        # Another name that ends in a number has rather too few or too many of them.
+        if not len(_parse_numbers(name.split()[-1:])):
+            return name, fits[name]
+    raise InputError(
+        f"{path}: {line!r} is neither `name x y z` nor `name qw qx qy qz tx ty tz`"
+    )
+
+
+def _parse_numbers(words: Sequence[str]) -> F64:
+    """Return words as numbers; none if one of them is not, or not finite."""
     try:
-        numbers = np.array(rest, np.float64)
+        numbers = np.array(words, np.float64)
     except ValueError:
-        numbers = np.zeros(0)
-    usable = len(numbers) in (3, 7) and np.isfinite(numbers).all()
-    if not usable or (len(numbers) == 7 and not numbers[:4].any()):
-        raise InputError(
-            f"{path}: {line!r} is neither `name x y z` nor `name qw qx qy qz tx ty tz`"
-        )
-    if len(numbers) == 3:
-        return name, Pose(np.eye(3), -numbers)
-    return name, Pose(rotation_from_quaternion(numbers[:4]), numbers[4:])
+        return np.zeros(0)
+    return numbers if np.isfinite(numbers).all() else np.zeros(0)
 
 
 def refuse_equal_basenames(queries: Sequence[Query]) -> None:

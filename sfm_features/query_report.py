@@ -20,7 +20,7 @@ from sfm_features.report import (
     write_localization_report,
 )
 from sfm_features.report.pictures import choose_rows
-from sfm_features.types import Camera, Localization, Model, Pose
+from sfm_features.types import I64, Camera, Localization, Model, Pose
 from sfm_features.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -30,20 +30,35 @@ _MOST_INLIERS, _MOST_OTHERS = 500, 100
 _MATCHED = "matched"
 
 
-def pack_matches(found: Localization) -> dict[str, Any]:
+def pack_matches(found: Localization, model: Model) -> dict[str, Any]:
     """Pack matches for a line of JSON: those that fit first, `fitting` of them.
 
-    Pixels are rounded to a tenth, points are rows of the map's.
+    Pixels are rounded to a tenth, points are rows of the map's. As not all are kept,
+    what each image sees is counted before.
     """
     fitting, others = np.flatnonzero(found.inliers), np.flatnonzero(~found.inliers)
+    counted = found.point_rows[fitting if len(fitting) else others]
     fitting = fitting[choose_rows(len(fitting), _MOST_INLIERS)]
     others = others[choose_rows(len(others), _MOST_OTHERS)]
     rows = np.concatenate([fitting, others])
     return {
         "fitting": len(fitting),
+        "shared": _count_shared(model, found.retrieved, counted),
         "points": found.point_rows[rows].tolist(),
         "pixels": found.xy[rows].astype(np.float64).round(1).tolist(),
     }
+
+
+def _count_shared(
+    model: Model, retrieved: Sequence[str], points: I64
+) -> list[tuple[str, int]]:
+    """Count which of some points each retrieved image sees, the most first."""
+    points = np.unique(points)
+    counts = [
+        (name, int(np.isin(points, model.images[name].point_ids).sum()))
+        for name in retrieved
+    ]
+    return sorted(counts, key=lambda count: -count[1])
 
 
 def without_matches(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +84,9 @@ def report_localization(
         map_images=map_images,
         model=model,
         results=[_to_result(record) for record in records],
-        read_matches=lambda names: dict(_read_matches(output / "queries.jsonl", names)),
+        read_matches=lambda names: dict(
+            _read_matches(output / "queries.jsonl", names, model)
+        ),
         options={type(part).__name__.removesuffix("Options"): part for part in options},
     )
     try:
@@ -103,7 +120,7 @@ def _to_result(record: Mapping[str, Any]) -> QueryResult:
 
 
 def _read_matches(
-    journal: Path, names: Sequence[str]
+    journal: Path, names: Sequence[str], model: Model
 ) -> Iterator[tuple[str, QueryMatches]]:
     """Read the matches of some queries, line by line: all would fill the memory."""
     wanted = set(names)
@@ -113,11 +130,17 @@ def _read_matches(
             if record.get("name") in wanted and _MATCHED in record:
                 packed = record[_MATCHED]
                 points = np.array(packed["points"], np.int64)
+                fits = np.arange(len(points)) < packed["fitting"]
+                shared = packed.get("shared")
+                if shared is None:  # written before it was counted of all matches
+                    kept = points[fits if fits.any() else ~fits]
+                    shared = _count_shared(model, record["retrieved"], kept)
                 yield (
                     record["name"],
                     QueryMatches(
                         np.array(packed["pixels"], np.float32).reshape(-1, 2),
                         points,
-                        np.arange(len(points)) < packed["fitting"],
+                        fits,
+                        [(name, count) for name, count in shared],
                     ),
                 )

@@ -348,7 +348,9 @@ def _summarize(
         len(counts) + len(given.skipped),
         [summarize_model(model, f"sparse/{i}") for i, model in enumerate(models)],
         given.skipped,
-        explain_unregistered(counts, given.pairs, verified, models),
+        explain_unregistered(
+            counts, given.pairs, verified, [model.images for model in models]
+        ),
         seconds,
         errors,
         image_folders=[str(given.images.resolve())],

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from sfm_features.journal import replace_text
 from sfm_features.metrics import ModelErrors
 from sfm_features.types import Model, Pair
+
+START_MATCHES = 100
+"""Verified matches of a pair with which COLMAP usually starts a model."""
 
 
 @dataclass(frozen=True)
@@ -121,60 +126,80 @@ def explain_unregistered(
     keypoint_counts: Mapping[str, int],
     paired: Collection[Pair],
     verified: Mapping[Pair, int],
-    models: Sequence[Model],
+    models: Sequence[Collection[str]],
 ) -> dict[str, str]:
     """Say why each image that is not in the largest model is not.
 
-    verified counts the matches of a pair that passed verification.
+    verified counts the matches of a pair that passed verification, models are the
+    names of their images.
     """
     home: dict[str, int] = {}
-    for rank, model in enumerate(models):
-        for name in model.images:
+    for rank, names in enumerate(models):
+        for name in names:
             home.setdefault(name, rank)
     partnered = {name for pair in paired for name in pair}
-    reasons = {}
-    for name, count in keypoint_counts.items():
-        if home.get(name) != 0:
-            reasons[name] = _explain(name, count, name in partnered, verified, home)
-    return reasons
+    partners: dict[str, dict[str, int]] = defaultdict(dict)
+    for (a, b), matches in verified.items():
+        if matches:
+            partners[a][b] = partners[b][a] = matches
+    return {
+        name: _explain(name, count, name in partnered, partners.get(name, {}), home)
+        for name, count in keypoint_counts.items()
+        if home.get(name) != 0
+    }
 
 
 def _explain(
     name: str,
     count: int,
-    has_partner: bool,
-    verified: Mapping[Pair, int],
+    is_paired: bool,
+    partners: Mapping[str, int],
     home: Mapping[str, int],
 ) -> str:
     if name in home:
         return f"is in another model, sparse/{home[name]}; it shares too little with it"
     if count == 0:
         return "has no keypoints; is it blank, or covered by its mask?"
-    if not has_partner:
+    if not is_paired:
         return "was not paired with any image; give it pairs"
-    inliers = [n for pair, n in verified.items() if name in pair]
-    if not inliers:
+    if not partners:
         return (
             f"has {count} keypoints but no verified pair; it shows something else, or "
             "from too far apart"
         )
-    to_model = [
-        n
-        for pair, n in verified.items()
-        if name in pair and any(home.get(other) == 0 for other in pair)
-    ]
-    if not to_model:
-        return f"has {len(inliers)} verified pairs, none with an image of the model"
+    if not home:
+        best = max(partners.values())
+        return f"no model came out; its best pair has {best} verified matches"
+    inside = [n for other, n in partners.items() if home.get(other) == 0]
+    if not inside:
+        return f"has {len(partners)} verified pairs, none with an image of the model"
+    best = max(inside)
+    if best < START_MATCHES:
+        return (
+            f"shares only {best} verified matches with the model; take another picture "
+            "between it and its neighbours"
+        )
     return (
-        f"shares only {max(to_model)} verified matches with the model; take another "
-        "picture between it and its neighbours"
+        f"was not placed despite {sum(inside)} verified matches with the model, {best} "
+        "in the best pair; too few of them may be of its points, or of another place "
+        "that looks alike"
     )
 
 
 def _write(folder: Path, text: str, content: Mapping[str, Any]) -> None:
     replace_text(folder / "summary.txt", text + "\n")
-    written = json.dumps(content, indent=2, ensure_ascii=False)
+    known = _empty_unknown(content)
+    written = json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False)
     replace_text(folder / "summary.json", written + "\n")
+
+
+def _empty_unknown(value: Any) -> Any:
+    """Put None, which JSON has, in the place of nan and inf, which it has not."""
+    if isinstance(value, Mapping):
+        return {key: _empty_unknown(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_empty_unknown(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _list_reasons(
@@ -197,11 +222,15 @@ def _describe_seconds(seconds: Mapping[str, float]) -> str:
 
 
 def _describe_errors(errors: ModelErrors) -> str:
-    return (
-        f"against the truth: {errors.registered} of {errors.expected} registered, "
-        f"median camera-centre error {100 * errors.median_centre_share:.4f} % of the "
-        f"diameter, median rotation error {errors.median_rotation_error_deg:.4f} deg"
-    )
+    """Tell what is known; too few cameras cannot be aligned."""
+    text = f"against the truth: {errors.registered} of {errors.expected} registered"
+    if isfinite(errors.median_centre_share):
+        share = 100 * errors.median_centre_share
+        text += f", median camera-centre error {share:.4f} % of the diameter"
+    if isfinite(errors.median_rotation_error_deg):
+        angle_deg = errors.median_rotation_error_deg
+        return f"{text}, median rotation error {angle_deg:.4f} deg"
+    return f"{text}, too few cameras to align"
 
 
 def _describe_model(model: ModelSummary, images: int) -> str:

@@ -171,6 +171,7 @@ class Model:
     """A reconstruction, read: images by name and P points.
 
     points (P, 3) f64, colours (P, 3) u8, errors_px (P,) f64, track_lengths (P,) i64.
+    An error of -1 was not computed, as other tools may leave it.
     """
 
     images: Mapping[str, RegisteredImage]
@@ -186,8 +187,9 @@ class Model:
 
     @property
     def mean_error_px(self) -> float:
-        """Mean reprojection error over points."""
-        return float(self.errors_px.mean()) if len(self.points) else 0.0
+        """Mean reprojection error over points, apart from those it is not known of."""
+        known = self.errors_px[self.errors_px >= 0]
+        return float(known.mean()) if len(known) else 0.0
 
 
 LocalizationStatus: TypeAlias = Literal[

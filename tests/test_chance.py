@@ -54,6 +54,14 @@ def test_a_shuffled_match_is_no_match() -> None:
         assert share <= 1 / count
 
 
+@pytest.mark.parametrize("count", [20, 40, 64])
+def test_few_matches_are_shuffled_too(count: int) -> None:
+    """None is left where it is, which would make chance of what fits."""
+    assert _weigh(0, 10, count=count) < -4
+    assert _weigh(0, count, count=count) < _weigh(0, 10, count=count) - 10
+    assert min(_weigh(seed, 0, count=count) for seed in range(8)) > 0
+
+
 def test_what_fits_at_one_spot_counts_once() -> None:
     rng = np.random.default_rng(0)
     xy = rng.uniform(0, 768, (300, 2)).astype(np.float32)

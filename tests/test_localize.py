@@ -15,9 +15,11 @@ import pytest
 from samples import make_texture, write_image
 
 from sfm_features.cli import main
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, OptionError
 from sfm_features.geometry import rotation_from_quaternion
 from sfm_features.localize import localize
+from sfm_features.nets.vlad import save_vlad
+from sfm_features.nets.weights import Card
 from sfm_features.queries import (
     LocalizeOptions,
     Query,
@@ -26,6 +28,8 @@ from sfm_features.queries import (
     list_queries,
 )
 from sfm_features.scenes import read_truth
+from sfm_features.store import FeatureStore
+from sfm_features.training.codebook import fit_vlad
 from sfm_features.types import RunOptions
 
 CPU = RunOptions(device="cpu")
@@ -149,6 +153,8 @@ def test_priors_are_read_and_checked(
         ("a.jpg 1 2", "neither"),
         ("a.jpg 1 2 x", "neither"),
         ("a.jpg 1 2 inf", "neither"),
+        ("a.jpg 1 2 3 4", "neither"),
+        ("a.jpg 1 0 0 0 1 2", "neither"),
         ("a.jpg 0 0 0 0 1 2 3", "neither"),
         ("e.jpg 1 2 3", "none of the queries"),
     ):
@@ -165,6 +171,19 @@ def test_priors_are_read_and_checked(
     assert main([*command, "--output", str(output), *given]) == 0
     records = json.loads((output / "poses.json").read_text())
     assert [r["status"] for r in records] == ["no candidates", "localized"]
+
+
+def test_priors_may_name_files_with_spaces(tmp_path: Path) -> None:
+    """As poses.txt has them, and as lists of queries do, with a tab."""
+    names = ["my photo.jpg", "day 2", "tab 1.jpg", "night 1 2 3 4"]
+    listed = tmp_path / "priors.txt"
+    listed.write_text(
+        "my photo.jpg 1.0 0.0 0.0 0.0 1.0 2.0 3.0\nday 2 4 5 6\ntab 1.jpg\t7 8 9\n"
+        "night 1 2 3 4 7 8 9\nnone of them.jpg 1 2 3\n"
+    )
+    found = add_priors([Query(name) for name in names], listed)
+    centres = [query.prior.centre.tolist() for query in found if query.prior]
+    assert centres == [[-1, -2, -3], [4, 5, 6], [7, 8, 9], [7, 8, 9]]
 
 
 def test_equal_file_names_are_refused_or_kept_apart(
@@ -187,13 +206,37 @@ def test_a_fallback_is_asked_for_and_marked(
 ) -> None:
     queries = tmp_path / "queries"
     write_image(queries / "other.png", make_texture((512, 384), 77))
+    options = LocalizeOptions(codebook=_make_codebook(town_map[0], tmp_path))
     asked = QueryOptions(), QueryOptions(fallback="retrieval")
-    for count, options in enumerate(asked):
-        summary = localize(town_map[0], queries, tmp_path / "out", options, run=CPU)
+    for count, how in enumerate(asked):
+        summary = localize(town_map[0], queries, tmp_path / "out", how, options, CPU)
         assert summary.localized == 0
         assert len(_read_poses(tmp_path / "out/poses.txt")) == count
     (record,) = json.loads((tmp_path / "out/poses.json").read_text())
-    assert record["fallback"] in record["retrieved"] and record["status"] != "localized"
+    assert record["fallback"] == record["retrieved"][0]
+    assert record["status"] != "localized"
+
+
+def test_no_fallback_where_nothing_tells_what_looks_alike(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    """Without a codebook a query is matched with all images, in the order of names."""
+    queries = tmp_path / "queries"
+    write_image(queries / "other.png", make_texture((512, 384), 77))
+    how = QueryOptions(fallback="retrieval")
+    with pytest.raises(OptionError, match="--fallback retrieval: no codebook"):
+        localize(town_map[0], queries, tmp_path / "out", how, run=CPU)
+    assert not (tmp_path / "out").exists()
+
+
+def _make_codebook(town_map: Path, folder: Path) -> Path:
+    """Make a small codebook that fits the SIFT features of the town's map."""
+    with FeatureStore.open(town_map / "features.h5") as store:
+        local = [store.read(name).descriptors for name in store.names()]
+    vlad = fit_vlad(local, 4, 6, np.random.default_rng(0))
+    path = folder / "sift.safetensors"
+    save_vlad(vlad, path, Card("vlad", recipe={"extractor": "sift"}))
+    return path
 
 
 def test_the_map_is_only_read(

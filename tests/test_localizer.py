@@ -162,7 +162,9 @@ def test_far_from_its_prior_nothing_is_searched(
     assert found.status == "localized"
     assert set(found.retrieved) == {n for n, d in distances.items() if d <= reach}
     away = replace(prior, translation=prior.translation + 1e3)
-    assert near.localize(rgb, prior=away).status == "no candidates"
+    nothing = near.localize(rgb, prior=away)
+    assert nothing.status == "no candidates"
+    assert f"beyond --max-distance {reach:g}" in nothing.reason
     assert len(near.localize(rgb).retrieved) == len(images)
     near.atlas.close()
 

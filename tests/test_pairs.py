@@ -116,6 +116,16 @@ def test_file_keeps_every_name(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["pairs.txt"]
 
 
+def test_a_name_is_no_comment(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    wanted = [("#1.jpg", "#2.jpg"), ("#1.jpg", "a.jpg"), ("# 3.jpg", "a.jpg")]
+    pairs.write_pairs(path, wanted)
+    assert pairs.read_pairs(path) == wanted
+    # As hloc reads it: two words on each line.
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [tuple(line.split()) for line in lines[:2]] == wanted[:2]
+
+
 def test_file_of_another_tool(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     path.write_text("# by hand\n\na b\r\nb a\na b\nmy photo.jpg b\n")

@@ -35,8 +35,8 @@ _PROJECTED_FROM = 5
 class Evidence:
     """A query with its pictures, which are None where files or a pose are missing.
 
-    `shared` tells how many inliers each retrieved image sees, the most first; `beside`
-    is the one that the query is shown with, "" if that cannot be shown.
+    `shared` is that of its matches; `beside` is the image that the query is shown
+    with, "" if that cannot be shown.
     """
 
     result: QueryResult
@@ -56,7 +56,7 @@ def draw_evidence(
     data: LocalizationData, result: QueryResult, matches: QueryMatches
 ) -> Evidence:
     """Draw what speaks for the pose of a query, or what there was to find one by."""
-    shared = _count_shared(data.model, result, matches)
+    shared = matches.shared
     try:
         query = load_upright(data.images / result.name, _PICTURE_PX)
     except ImageError as error:
@@ -73,20 +73,6 @@ def draw_evidence(
     return Evidence(
         result, matched, _project(query, data.model, nearest, result), beside, shared
     )
-
-
-def _count_shared(
-    model: Model, result: QueryResult, matches: QueryMatches
-) -> list[tuple[str, int]]:
-    """Count the inliers that each retrieved image sees; matches where none fits."""
-    inliers = matches.inliers if matches.inliers.any() else ~matches.inliers
-    points = np.unique(matches.points[inliers])
-    counts = [
-        (name, int(np.isin(points, model.images[name].point_ids).sum()))
-        for name in result.retrieved
-        if name in model.images
-    ]
-    return sorted(counts, key=lambda count: -count[1])
 
 
 def _load_first(folders: Sequence[Path], name: str) -> Upright | None:

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from sfm_features.report.data import ReportData
+from sfm_features.summary import START_MATCHES, explain_unregistered
 from sfm_features.types import F64, I64, Pair
 
 PACKAGES = ("sfm-features", "pycolmap", "torch", "kornia", "opencv-python-headless")
-# COLMAP starts a model from a pair with at least this many verified matches.
-_START_MATCHES = 100
 _LONGEST_TRACK = 25
 _ERROR_BINS = 40
 
@@ -64,30 +63,18 @@ def build_view_graph(data: ReportData) -> ViewGraph:
 
 def explain_absences(data: ReportData, graph: ViewGraph) -> dict[str, str]:
     """Say for each image outside the model why it is not in, unless it was skipped."""
-    missing = [name for name in data.names if name not in data.registered]
+    models = [data.registered, *data.other_models]
+    found = explain_unregistered(
+        {name: len(xy) for name, xy in data.keypoints.items()},
+        {*data.matches, *data.verified},
+        graph.counts,
+        models,
+    )
     return {
-        name: data.unregistered.get(name) or _explain_absence(name, data, graph)
-        for name in missing
+        name: data.unregistered.get(name, reason)
+        for name, reason in sorted(found.items())
         if name not in data.skipped
     }
-
-
-def _explain_absence(name: str, data: ReportData, graph: ViewGraph) -> str:
-    for members in data.other_models:
-        if name in members:
-            return f"in another model, of {_count(len(members), 'image')}"
-    if not len(data.keypoints.get(name, ())):
-        return "no keypoints found"
-    partners = graph.neighbours.get(name, {})
-    if not partners:
-        return "no verified pair"
-    inside = {other: n for other, n in partners.items() if other in data.registered}
-    if data.model and not inside:
-        return "verified only with images that are not registered either"
-    total, best = sum(partners.values()), max(partners.values())
-    few = "only" if best < _START_MATCHES else "not placed despite"
-    text = f"{few} {_count(total, 'verified match', 'verified matches')}"
-    return text if len(partners) == 1 else f"{text}, {best:,} in the best pair"
 
 
 def explain_failure(data: ReportData, graph: ViewGraph) -> list[str]:
@@ -112,10 +99,10 @@ def explain_failure(data: ReportData, graph: ViewGraph) -> list[str]:
         ]
     reasons = []
     best = graph.counts[graph.strongest_first[0]]
-    if best < _START_MATCHES:
+    if best < START_MATCHES:
         reasons.append(
             f"Too few matches: the strongest pair has {best:,} verified ones, and a "
-            f"model usually starts from a pair with {_START_MATCHES} or more."
+            f"model usually starts from a pair with {START_MATCHES} or more."
         )
     if len(graph.groups) > 1:
         reasons.append(
@@ -140,16 +127,23 @@ def count_track_lengths(lengths: I64) -> dict[str, Any]:
 
 
 def count_errors(errors_px: F64) -> dict[str, Any]:
-    """Count points by reprojection error, the last 1 % left out and told."""
-    if not len(errors_px):
-        return {"edges": [0.0, 1.0], "counts": [0], "beyond": 0, "median": 0.0}
-    limit = max(float(np.percentile(errors_px, 99)), 1e-6)
-    counts, edges = np.histogram(errors_px, bins=_ERROR_BINS, range=(0, limit))
+    """Count points by reprojection error, the last 1 % left out and told.
+
+    Those of which it is not known, which COLMAP marks by -1, are told apart.
+    """
+    known = errors_px[errors_px >= 0]
+    unknown = len(errors_px) - len(known)
+    if not len(known):
+        none = {"edges": [0.0, 1.0], "counts": [0], "beyond": 0, "median": None}
+        return {**none, "unknown": unknown}
+    limit = max(float(np.percentile(known, 99)), 1e-6)
+    counts, edges = np.histogram(known, bins=_ERROR_BINS, range=(0, limit))
     return {
         "edges": edges.round(6).tolist(),
         "counts": counts.tolist(),
-        "beyond": len(errors_px) - int(counts.sum()),
-        "median": float(np.median(errors_px)),
+        "beyond": len(known) - int(counts.sum()),
+        "median": float(np.median(known)),
+        "unknown": unknown,
     }
 
 

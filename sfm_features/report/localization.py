@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,15 @@ def _describe(data: LocalizationData, ranked: Sequence[QueryResult]) -> dict[str
         "made": datetime.now().astimezone(),
         "ranked": ranked,
         "rows": ranked[:MAX_ROWS],
+        "placed": len(_list_placed(ranked)),
+        "most_placed": MAX_ROWS,
         "found": len(found),
         "weak": sum(result.is_weak for result in found),
         "weak_below": WEAK_BELOW,
         "failures": Counter(result.status for result in failed).most_common(),
-        "failed_in_detail": _FAILURES_SHOWN,
         "median_inliers": round(float(np.median(inliers))) if inliers else 0,
         "seconds": _average_seconds(ranked),
+        "median_seconds": _median_seconds(ranked),
         "model": data.model,
         "most_lines": (pictures.MAX_LINES, pictures.MAX_REJECTED),
         "options": facts.group_options(data.options),
@@ -118,21 +120,32 @@ def _describe(data: LocalizationData, ranked: Sequence[QueryResult]) -> dict[str
     }
 
 
-def _average_seconds(results: Iterable[QueryResult]) -> dict[str, float]:
-    """Return what each stage took in the middle, in seconds."""
-    took = defaultdict(list)
+def _average_seconds(results: Sequence[QueryResult]) -> dict[str, float]:
+    """Return the mean of each stage in seconds; who went without it took none."""
+    took: dict[str, float] = defaultdict(float)
     for result in results:
         for stage, milliseconds in result.milliseconds.items():
-            took[stage].append(milliseconds)
-    return {stage: float(np.median(times)) / 1000 for stage, times in took.items()}
+            took[stage] += milliseconds
+    timed = sum(bool(result.milliseconds) for result in results)
+    return {stage: total / timed / 1000 for stage, total in took.items()}
+
+
+def _median_seconds(results: Sequence[QueryResult]) -> float:
+    """Return what an image took in the middle, all stages together."""
+    took = [sum(r.milliseconds.values()) for r in results if r.milliseconds]
+    return float(np.median(took)) / 1000 if took else 0.0
+
+
+def _list_placed(results: Sequence[QueryResult]) -> list[QueryResult]:
+    """List those that stand somewhere, by a pose of their own or another's."""
+    return [r for r in results if r.pose is not None and r.camera is not None]
 
 
 def _arrange(data: LocalizationData) -> dict[str, Any]:
     """Place the queries among the map's cameras, by how sure their poses are."""
     members: dict[str, list[Viewer]] = {"good": [], "weak": [], "other": []}
-    for result in choose_evenly(data.results, MAX_ROWS):
-        if result.pose is None or result.camera is None:
-            continue
+    for result in choose_evenly(_list_placed(data.results), MAX_ROWS):
+        assert result.pose is not None and result.camera is not None, result.name
         kind = "good" if result.is_localized else "other"
         note = f"{result.inliers:,} of {result.matches:,} matches fit"
         if not result.is_localized:

@@ -113,7 +113,7 @@ def _plot(
 
 
 def _choose_names(data: ReportData) -> list[str]:
-    """Choose the images to show: those outside the model first, the rest evenly."""
+    """Choose the images to show: up to a third outside the model, all evenly."""
     names = [name for name in data.names if name not in data.skipped]
     if len(names) <= MAX_THUMBNAILS:
         return names

@@ -46,11 +46,16 @@ class QueryResult:
 
 @dataclass(frozen=True)
 class QueryMatches:
-    """Matches of a query: pixels (M, 2), rows (M,) of points, whether they fit (M,)."""
+    """Matches of a query: pixels (M, 2), rows (M,) of points, whether they fit (M,).
+
+    They may be a part of all; `shared` tells how many of all inliers each retrieved
+    image sees, or of all matches where none fits, the most first.
+    """
 
     xy: F32 = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     points: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
     inliers: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
+    shared: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True)

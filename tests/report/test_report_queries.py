@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from report_pages import NAMES, Page, make_model
 from samples import make_texture, write_image
 
+from sfm_features.query_report import _read_matches, pack_matches
 from sfm_features.report import (
     LocalizationData,
     QueryMatches,
@@ -22,6 +24,7 @@ from sfm_features.report import (
     write_localization_report,
 )
 from sfm_features.report.pictures import UNSEEN, Picture, Upright
+from sfm_features.types import Localization
 
 GOOD, WEAK, FAILED, GONE = "new/<b>good.png", "new/weak.png", "new/failed.png", "no.png"
 
@@ -39,7 +42,8 @@ def data(tmp_path: Path) -> LocalizationData:
     known |= {"retrieved": tuple(NAMES), "milliseconds": {"extract": 30.0, "pose": 5.0}}
     rows = np.flatnonzero(image.point_ids >= 0)
     fits = np.arange(len(rows)) < 100
-    seen = QueryMatches(image.keypoints[rows], image.point_ids[rows], fits)
+    shared = [(NAMES[1], 100), (NAMES[0], 50)]
+    seen = QueryMatches(image.keypoints[rows], image.point_ids[rows], fits, shared)
     matches = {GOOD: seen, WEAK: seen, FAILED: replace(seen, inliers=fits & False)}
 
     def read(names: Sequence[str]) -> Mapping[str, QueryMatches]:
@@ -48,7 +52,7 @@ def data(tmp_path: Path) -> LocalizationData:
     results = [
         QueryResult(GOOD, "localized", "all well", 100, len(rows), **known),
         QueryResult(WEAK, "localized", "just so", 17, len(rows), **known),
-        QueryResult(FAILED, "few inliers", "5 of 9 fit", 5, 9, retrieved=("x", *NAMES)),
+        QueryResult(FAILED, "few inliers", "5 of 9 fit", 5, 9, retrieved=tuple(NAMES)),
         QueryResult(GONE, "unreadable", "no.png: is empty"),
     ]
     return LocalizationData(
@@ -77,6 +81,19 @@ def test_the_page_says_what_came_out(data: LocalizationData) -> None:
     for tag, attributes in page.elements:
         for key in ("src", "href", "srcset", "action"):
             assert attributes.get(key, "data:").startswith(("data:", "#")), tag
+
+
+def test_a_stage_that_few_need_is_not_in_the_median(data: LocalizationData) -> None:
+    """A second look of 5 s at one image of 100; those unreadable took no time."""
+    good, gone = data.results[0], data.results[3]
+    usual, slow = {"pose": 100.0}, {"pose": 100.0, "second look": 5000.0}
+    many = [replace(good, milliseconds=usual)] * 99
+    results = [*many, replace(good, milliseconds=slow), gone]
+    page = _read(replace(data, results=results))
+    assert "Median time of an image 0.1 s mean" in page.text
+    assert localization._median_seconds(results) == 0.1
+    stages = localization._average_seconds(results)
+    assert stages == pytest.approx({"pose": 0.1, "second look": 0.05})
 
 
 def test_queries_stand_in_the_scene_by_how_sure_they_are(
@@ -109,6 +126,36 @@ def test_matches_are_drawn_beside_the_image_that_sees_most(
     alone = evidence.draw_evidence(gone, data.results[0], matches[GOOD])
     assert alone.beside == "" and alone.matched is not None
     assert alone.matched.width == 160 and alone.projected is not None
+
+
+def test_all_inliers_are_counted_not_those_kept(
+    data: LocalizationData, tmp_path: Path
+) -> None:
+    """Of 1,500 inliers 500 are kept for the picture."""
+    image, count = data.model.images[NAMES[1]], 1500
+    images = {
+        NAMES[0]: replace(image, point_ids=np.arange(700)),
+        NAMES[1]: replace(image, point_ids=np.arange(count)),
+    }
+    model = replace(data.model, images=images)
+    found = Localization(
+        *("localized", "all well", image.cam_from_world, image.camera),
+        retrieved=(NAMES[0], NAMES[1]),
+        xy=np.zeros((2 * count, 2), np.float32),
+        point_rows=np.arange(2 * count),
+        inliers=np.arange(2 * count) < count,
+    )
+    record = {"name": GOOD, "retrieved": list(found.retrieved)}
+    packed = pack_matches(found, model)
+    assert packed["fitting"] == 500
+    journal = tmp_path / "queries.jsonl"
+    journal.write_text(json.dumps({**record, "matched": packed}) + "\n")
+    ((_, matches),) = _read_matches(journal, [GOOD], model)
+    assert list(matches.shared) == [(NAMES[1], 1500), (NAMES[0], 700)]
+    packed.pop("shared")  # as journals were
+    journal.write_text(json.dumps({**record, "matched": packed}) + "\n")
+    ((_, matches),) = _read_matches(journal, [GOOD], model)
+    assert matches.shared[0] == (NAMES[1], 500)
 
 
 def test_points_are_drawn_where_the_pose_sees_them(data: LocalizationData) -> None:
@@ -148,9 +195,14 @@ def test_a_thousand_queries_are_shortened_and_that_is_said(
     assert len(page.find("article")) == 12 and len(shown) == 700 + 12
     assert shown[700:] == ["badge bad"] * 8 + ["badge good"] * 4
     assert "12 of 1,000 images are shown" in page.text
-    assert "700 of 1,000 images are drawn" in page.text
-    assert len(page.plots["scene"]["names"]) <= 704
+    # All with a pose are drawn: 500, beside the 4 of the map.
+    assert len(page.plots["scene"]["names"]) == 504
+    assert "are drawn, evenly" not in page.text
     assert "The 700 worst of 1,000 are listed" in page.text
+    monkeypatch.setattr(localization, "MAX_ROWS", 300)
+    page = _read(replace(data, results=many))
+    assert len(page.plots["scene"]["names"]) == 304
+    assert "300 of 500 images that have a pose are drawn" in page.text
     monkeypatch.setattr(localization, "MAX_PICTURE_BYTES", 200_000)
     page = _read(replace(data, results=many))
     sizes = [len(image.get("src", "")) for image in page.find("img")]
