@@ -84,52 +84,63 @@ def localize(
     if queries.priors is not None:
         wanted = add_priors(wanted, queries.priors)
     refuse_map_itself(output, map_folder)
-    with Localizer(map_folder, options, run) as localizer, claim(output):
-        _check_fallback(localizer, map_folder, queries)
-        with explain_os_errors(output):
-            journal = _Journal(
-                output / "queries.jsonl", _stamp(map_folder, options, run)
-            )
-            asked = {query.name: _ask(folder, query) for query in wanted}
-            missing = [q for q in wanted if not journal.has(q.name, asked[q.name])]
-            bar = tqdm(missing, desc="localize", unit="image", disable=not missing)
-            for query in bar:
-                record = _localize_one(localizer, folder, query, run.strict)
-                journal.add(record, asked[query.name])
-            records = [journal.records[query.name] for query in wanted]
-            if queries.fallback == "retrieval":
-                records = [_fall_back(record, localizer) for record in records]
-            _write(output, records, queries.names == "path")
-        if queries.report:
-            map_images = queries.map_images
-            report_localization(
-                output,
-                folder,
-                read_image_folders(map_folder) if map_images is None else [map_images],
-                localizer.atlas.model,
-                records,
-                (queries, options, run),
-            )
+    with Localizer(map_folder, options, run) as localizer:
+        _check_fallback(localizer, queries)
+        with claim(output):
+            records, reused = _complete(localizer, folder, wanted, output, queries)
+            if queries.report:
+                given = queries.map_images
+                report_localization(
+                    output,
+                    folder,
+                    read_image_folders(map_folder) if given is None else [given],
+                    localizer.atlas.model,
+                    records,
+                    (queries, options, run),
+                )
     failed = Counter(r["status"] for r in records if r["status"] != "localized")
     summary = LocalizeSummary(
         len(wanted),
         len(wanted) - sum(failed.values()),
         dict(failed.most_common()),
-        len(wanted) - len(missing),
+        reused,
     )
     logger.info("%s: %s", output / "poses.txt", summary.to_text().replace("\n", ","))
     return summary
 
 
-def _check_fallback(
-    localizer: Localizer, map_folder: Path, queries: QueryOptions
-) -> None:
+def _complete(
+    localizer: Localizer,
+    folder: Path,
+    wanted: Sequence[Query],
+    output: Path,
+    queries: QueryOptions,
+) -> tuple[list[Record], int]:
+    """Localize what is not done, and write all; return all, and how many were done."""
+    run = localizer.run
+    stamp = _stamp(localizer.atlas.folder, localizer.options, run)
+    with explain_os_errors(output):
+        journal = _Journal(output / "queries.jsonl", stamp)
+        asked = {query.name: _ask(folder, query) for query in wanted}
+        missing = [q for q in wanted if not journal.has(q.name, asked[q.name])]
+        bar = tqdm(missing, desc="localize", unit="image", disable=not missing)
+        for query in bar:
+            record = _localize_one(localizer, folder, query, run.strict)
+            journal.add(record, asked[query.name])
+        records = [journal.records[query.name] for query in wanted]
+        if queries.fallback == "retrieval":
+            records = [_fall_back(record, localizer) for record in records]
+        _write(output, records, queries.names == "path")
+    return records, len(wanted) - len(missing)
+
+
+def _check_fallback(localizer: Localizer, queries: QueryOptions) -> None:
     """Refuse a fallback where all images are matched: none is known to look alike."""
     if queries.fallback == "retrieval" and localizer.atlas.vlad is None:
         raise OptionError(
-            f"--fallback retrieval: no codebook fits the features of {map_folder}, so "
-            "nothing tells which image looks most like a query; give one with "
-            "--codebook, or leave --fallback out"
+            "--fallback retrieval: no codebook fits the features of "
+            f"{localizer.atlas.folder}, so nothing tells which image looks most like a "
+            "query; give one with --codebook, or leave --fallback out"
         )
 
 
