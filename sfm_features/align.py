@@ -72,23 +72,26 @@ def align(
     """
     xy, found = tracks.xy.copy(), np.zeros(len(tracks), np.bool_)
     linear = np.tile(np.eye(2), (len(tracks), 1, 1))
-    count = len(tracks.names)
     others = np.flatnonzero(tracks.reference != np.arange(len(tracks)))
     of_reference = tracks.image[tracks.reference[others]]
-    for row, rows in enumerate(group(of_reference, count)):
+    for row, rows in enumerate(group(of_reference, len(tracks.names))):
         each()
         mine = others[rows]
         picture = read(tracks.names[row]) if len(mine) else None
         if picture is None:
             continue
-        for there, rows_there in enumerate(group(tracks.image[mine], count)):
-            target = read(tracks.names[there]) if len(rows_there) else None
+        compared, which = np.unique(tracks.reference[mine], return_inverse=True)
+        patches = _Template.cut(picture.grey, picture.place(tracks.xy[compared]))
+        for there in np.unique(tracks.image[mine]):
+            target = read(tracks.names[there])
             if target is None:
                 continue
-            for start in range(0, len(rows_there), _AT_ONCE):
-                some = mine[rows_there[start : start + _AT_ONCE]]
-                xy[some], linear[some], found[some] = _align(
-                    tracks, some, picture, target
+            seen = np.flatnonzero(tracks.image[mine] == there)
+            for start in range(0, len(seen), _AT_ONCE):
+                some = seen[start : start + _AT_ONCE]
+                template, scale = patches.take(which[some]), picture.scale
+                xy[mine[some]], linear[mine[some]], found[mine[some]] = _align(
+                    tracks, mine[some], template, scale, target
                 )
     found[tracks.reference[found]] = True
     return Aligned(_centre(tracks, xy, linear, found), found)
@@ -112,21 +115,19 @@ def _centre(tracks: Tracks, xy: F64, linear: F64, found: Bool) -> F64:
 
 
 def _align(
-    tracks: Tracks, rows: I64, picture: Picture, target: Picture
+    tracks: Tracks, rows: I64, template: _Template, from_scale: F64, target: Picture
 ) -> tuple[F64, F64, Bool]:
     """Align some observations in one image with their references in another.
 
     Returns where they are, what turns a small step in the reference's image into one
     there (N, 2, 2), and which were found.
     """
-    reference = picture.place(tracks.xy[tracks.reference[rows]])
     start = target.place(tracks.xy[rows])
-    scale = target.scale[:, None] / picture.scale
+    scale = target.scale[:, None] / from_scale
     linear = tracks.linear[rows] * scale
     usable = np.isfinite(linear).all(axis=(1, 2))
     warp = np.concatenate((linear, start[:, :, None]), axis=2)
     warp[~usable] = 0
-    template = _Template.cut(picture.grey, reference)
     warp, before, after = template.follow(target.grey, warp)
     xy = warp[:, :, 2]
     moved = np.linalg.norm(xy - start, axis=1)
@@ -168,6 +169,10 @@ class _Template:
         trace = np.trace(normal, axis1=1, axis2=2)[:, None, None]
         normal += np.eye(size, dtype=np.float32) * (_DAMPING * trace / size + 1e-9)
         return _Template(patches, weighted, np.linalg.inv(normal))
+
+    def take(self, rows: I64) -> _Template:
+        """Return some of the patches, perhaps some of them several times."""
+        return _Template(self.patches[rows], self.slopes[rows], self.inverse[rows])
 
     def follow(self, grey: F32, warps: F64) -> tuple[F64, F64, F64]:
         """Improve warps (N, 2, 3); return them, and how alike before and after."""
