@@ -90,6 +90,15 @@ def require_at_least(least: int, **options: int) -> None:
             raise OptionError(f"--{flag} {value}: must be at least {least}")
 
 
+def require_other_file(output: Path, *inputs: Path | None) -> None:
+    """Raise OptionError if a file to write is one of those that are read."""
+    there = [path for path in inputs if path is not None and path.exists()]
+    if output.exists() and any(output.samefile(path) for path in there):
+        raise OptionError(
+            f"{output}: is read and would be overwritten; choose another --output"
+        )
+
+
 def require_files(**options: Path | None) -> None:
     """Raise InputError for a file that an option names and that is not there."""
     for name, path in options.items():

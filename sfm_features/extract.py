@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sfm_features import images as image_files
 from sfm_features.ahead import run_ahead
-from sfm_features.errors import ImageError, InputError, OptionError
+from sfm_features.errors import ImageError, InputError, OptionError, require_other_file
 from sfm_features.masks import find_mask, fit_mask, keep_inside, read_mask
 from sfm_features.orientation import turn_back, turn_upright
 from sfm_features.registry import (
@@ -112,12 +112,15 @@ def extract(
     options: ExtractOptions = ExtractOptions(),
     run: RunOptions = RunOptions(),
     names: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> ExtractSummary:
     """Extract the features of a folder's images into an HDF5 file, or complete it.
 
     Without `names` all images of the folder are meant, or those of the image list.
+    `overwrite` starts the file anew, once all that is given was checked.
     """
     options.check()
+    require_other_file(output, options.image_list, options.weights)
     # Before the file is made: it would hold a misspelt name as its setting.
     check_choice(options.extractor, EXTRACTORS, "extractor")
     start = time.perf_counter()
@@ -129,8 +132,9 @@ def extract(
         _tell_unmasked(options.masks, images, names)
     num_unwritable = len(skipped)
     # Likewise of weights that cannot be read.
-    extractor = None if output.exists() else _build(options, run)
-    with FeatureStore.append(output, describe(options, run)) as store:
+    is_kept = output.exists() and not overwrite
+    extractor = None if is_kept else _build(options, run)
+    with FeatureStore.append(output, describe(options, run), overwrite) as store:
         absent = {name for name in names if name not in store}
         replaced = _list_replaced(images, store, set(names) - absent)
         missing = [name for name in names if name in absent or name in replaced]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sfm_features.errors import OptionError, PairsError
+from sfm_features.errors import OptionError, PairsError, require_other_file
 from sfm_features.recent import Recent
 from sfm_features.registry import DEFAULT_RATIO, FOR_OBJECTS, build_matcher
 from sfm_features.still import OnlyMoving
@@ -79,9 +79,14 @@ def match(
     output: Path,
     options: MatchOptions = MatchOptions(),
     run: RunOptions = RunOptions(),
+    overwrite: bool = False,
 ) -> MatchSummary:
-    """Match pairs of a feature file into an HDF5 file, or complete it."""
+    """Match pairs of a feature file into an HDF5 file, or complete it.
+
+    `overwrite` starts the file anew, once all that is given was checked.
+    """
     start = time.perf_counter()
+    require_other_file(output, features)
     with FeatureStore.open(features) as feature_store:
         wanted, skipped = _split_known(pairs, feature_store.names(), run.strict)
         refuse_collisions(name for pair in wanted for name in pair)
@@ -91,7 +96,7 @@ def match(
         if _drops_still(options, feature_store):
             matcher = OnlyMoving(matcher, options.still_px)
         config = describe(settings, options, feature_store)
-        with MatchStore.append(output, config) as store:
+        with MatchStore.append(output, config, overwrite) as store:
             names = {name for pair in wanted for name in pair}
             known = {name: feature_store.fingerprint(name) for name in names}
             missing = [

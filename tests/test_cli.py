@@ -75,6 +75,44 @@ def test_stages_by_hand(
         assert max(len(f.read(name)) for name in f.names()) == 9
 
 
+def test_overwriting_waits_until_all_is_checked(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, pairs, matches = (
+        str(tmp_path / name) for name in ("f.h5", "p.txt", "m.h5")
+    )
+    extraction = ["extract", str(photos), "--output", features, "--overwrite"]
+    assert main(extraction) == 0
+    how = ["pairs", "--method", "exhaustive", "--features", features]
+    assert main([*how, "--output", pairs]) == 0
+    matching = ["match", features, "--pairs", pairs, "--overwrite", "--output"]
+    assert main([*matching, matches]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    mistakes = {
+        ("extract", f"{photos}s", *extraction[2:]): "no such folder",
+        (*extraction, "--extractor", "sfit"): "did you mean",
+        (*extraction, "--weights", pairs): "p.txt",
+        (*extraction, "--image-list", features): "f.h5",
+        (*matching, matches, "--ratio", "7"): "ratio",
+        (*matching, features): "would be overwritten",
+        (*matching, pairs): "would be overwritten",
+        ("describe", features, "--output", features, "--overwrite"): "would be over",
+        ("describe", features, "--output", matches, "--overwrite")
+        + ("--codebook", pairs): "p.txt",
+    }
+    for arguments, words in mistakes.items():
+        capsys.readouterr()
+        assert main(arguments) == 2, arguments
+        assert words in capsys.readouterr().err
+    with FeatureStore.append(Path(features), {}, anew=True):
+        assert main(extraction) == 2  # another process is writing it
+        before[Path(features)] = Path(features).read_bytes()
+    assert "another process" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before}
+    assert main(extraction) == 0
+    assert main([*matching, matches]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

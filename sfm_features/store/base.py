@@ -65,9 +65,12 @@ class Store:
 
     @classmethod
     @hold_interrupts()
-    def append(cls, path: Path, config: Config) -> Self:
-        """Create a file, or continue one that was made with the same config."""
-        journaled = JournaledFile(path)
+    def append(cls, path: Path, config: Config, anew: bool = False) -> Self:
+        """Create a file, or continue one that was made with the same config.
+
+        Or, if asked to, start it anew: what it held is lost.
+        """
+        journaled = JournaledFile(path, anew)
         try:
             is_new = journaled.is_new
             with _explain_open_errors(path):
