@@ -258,6 +258,18 @@ def test_the_file_of_another_tool_is_not_to_be_deleted(tmp_path: Path) -> None:
     assert "delete" not in str(caught.value) and "layout" in str(caught.value)
 
 
+def test_the_file_of_another_tool_is_not_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        file.create_group("a.jpg")["keypoints"] = make_features().keypoints
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"f\.h5: was made by another tool.*--output"):
+        FeatureStore.append(path, {})
+    assert path.read_bytes() == before
+    with FeatureStore.append(path, {}, anew=True) as store:
+        assert store.names() == []
+
+
 def test_names_that_collide_are_refused() -> None:
     refuse_collisions(["a/b.jpg", "a_b.jpg", "a/b.jpg"])
     with pytest.raises(NameCollision, match=r"'a/b.jpg' and 'a-b.jpg'"):

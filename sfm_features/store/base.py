@@ -80,6 +80,11 @@ class Store:
                 if is_new:
                     store._write_header(config)
                     store.commit()
+                elif not store._ours:  # it says nothing of how it was made
+                    raise StoreError(
+                        f"{path}: was made by another tool, so nothing is added to "
+                        "it; choose another --output"
+                    )
                 store._check_kind()
                 store._check_config(config)
         except BaseException:
@@ -145,8 +150,6 @@ class Store:
             )
 
     def _check_config(self, wanted: Config) -> None:
-        if not self._ours:
-            return  # another tool's file says nothing of how it was made
         stored = self.config
         for field in sorted({*stored, *wanted}):
             if stored.get(field) != json.loads(json.dumps(wanted.get(field))):
