@@ -100,6 +100,7 @@ def run_pairs(
         output: Text file to write, a pair a line.
         method: Rule that makes the pairs.
     """
+    pairing.refuse_loss(output, options)
     chosen = pairing.choose_pairs(method, options)
     with explain_os_errors(output):
         pairing.write_pairs(output, chosen)

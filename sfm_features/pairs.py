@@ -17,8 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm_features import colmap
-from sfm_features.errors import InputError, OptionError, PairsError
+from sfm_features.errors import (
+    InputError,
+    OptionError,
+    PairsError,
+    require_other_file,
+)
 from sfm_features.images import list_images
+from sfm_features.journal import explain_os_errors
 from sfm_features.ranking import Allowed
 from sfm_features.similar import (
     close_loops,
@@ -32,6 +38,7 @@ from sfm_features.types import F64, Model, Pair, Pose
 logger = logging.getLogger(__name__)
 
 _MANY_IMAGES = 1000
+_HEAD_BYTES = 4096
 
 PairMethod: TypeAlias = Literal[
     "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility"
@@ -214,6 +221,20 @@ def pair_by_covisibility(
     shared = -_count_shared(model, names).astype(np.float64)
     shared[shared > -min_shared] = np.inf
     return _pair_nearest(names, shared, neighbours, np.inf)
+
+
+def refuse_loss(path: Path, options: PairOptions) -> None:
+    """Raise OptionError if a pairs file would overwrite what is no pairs file."""
+    lists = (Path(options.queries), Path(options.database))
+    require_other_file(path, options.features, options.descriptors, *lists)
+    if not path.is_file():
+        return
+    with explain_os_errors(path), path.open("rb") as file:
+        is_text = b"\0" not in file.read(_HEAD_BYTES)
+    if not is_text:
+        raise OptionError(
+            f"{path}: is there already and not a text file; choose another --output"
+        )
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:

@@ -97,6 +97,8 @@ def test_overwriting_waits_until_all_is_checked(
         (*matching, features): "would be overwritten",
         (*matching, pairs): "would be overwritten",
         ("describe", features, "--output", features, "--overwrite"): "would be over",
+        (*how, "--output", features): "would be overwritten",
+        (*how, "--output", matches): "not a text file",
         ("describe", features, "--output", matches, "--overwrite")
         + ("--codebook", pairs): "p.txt",
     }

@@ -9,6 +9,7 @@ import pytest
 
 from sfm_features import pairs
 from sfm_features.errors import InputError, OptionError, PairsError
+from sfm_features.store import FeatureStore
 from sfm_features.types import Camera, Model, Pose, RegisteredImage
 
 
@@ -105,3 +106,17 @@ def test_absent_and_empty_files(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("# nothing\n")
     with pytest.raises(PairsError, match="lists no pair"):
         pairs.read_pairs(tmp_path / "empty.txt")
+
+
+def test_what_is_no_pairs_file_is_not_overwritten(tmp_path: Path) -> None:
+    features, listed, photo = (tmp_path / n for n in ("f.h5", "q.txt", "a.jpg"))
+    FeatureStore.append(features, {}).close()
+    listed.write_text("a.jpg\n")
+    photo.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
+    options = pairs.PairOptions(features=features, queries=str(listed))
+    for path in (features, listed, photo):
+        with pytest.raises(OptionError, match=f"{path.name}: is .* another --output"):
+            pairs.refuse_loss(path, options)
+    pairs.write_pairs(tmp_path / "pairs.txt", [("a", "b")])
+    for name in ("pairs.txt", "new.txt"):
+        pairs.refuse_loss(tmp_path / name, options)
