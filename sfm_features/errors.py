@@ -82,12 +82,18 @@ class Cancelled(SfmError):
     """The work was stopped on request; run it again to go on where it stopped."""
 
 
+MOST_INT = 2**31 - 1
+"""The largest number that COLMAP and OpenCV take for most options."""
+
+
 def require_at_least(least: int, **options: int) -> None:
-    """Raise OptionError for an option that is below what makes sense."""
+    """Raise OptionError for an option below what makes sense, or too large for C."""
     for name, value in options.items():
+        flag = name.replace("_", "-")
         if value < least:
-            flag = name.replace("_", "-")
             raise OptionError(f"--{flag} {value}: must be at least {least}")
+        if value > MOST_INT:
+            raise OptionError(f"--{flag} {value}: must be at most {MOST_INT}")
 
 
 def require_other_file(output: Path, *inputs: Path | None) -> None:

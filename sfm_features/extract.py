@@ -16,7 +16,14 @@ from tqdm import tqdm
 
 from sfm_features import images as image_files
 from sfm_features.ahead import run_ahead
-from sfm_features.errors import ImageError, InputError, OptionError, require_other_file
+from sfm_features.errors import (
+    MOST_INT,
+    ImageError,
+    InputError,
+    OptionError,
+    require_at_least,
+    require_other_file,
+)
 from sfm_features.masks import find_mask, fit_mask, keep_inside, read_mask
 from sfm_features.orientation import turn_back, turn_upright
 from sfm_features.registry import (
@@ -62,10 +69,7 @@ class ExtractOptions:
 
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""
-        if self.max_keypoints < 1:
-            raise OptionError(
-                f"--max-keypoints {self.max_keypoints}: must be at least 1"
-            )
+        require_at_least(1, max_keypoints=self.max_keypoints, batch=self.batch)
         if self.max_size < 0:
             raise OptionError(
                 f"--max-size {self.max_size}: must be 0 (off) or positive"
@@ -74,8 +78,6 @@ class ExtractOptions:
             raise OptionError(
                 f"--scales {' '.join(map(str, self.scales))}: must be from 0.05 to 4"
             )
-        if self.batch < 1:
-            raise OptionError(f"--batch {self.batch}: must be at least 1")
         if self.masks is not None and not self.masks.is_dir():
             raise InputError(f"{self.masks}: no such folder of masks; check --masks")
 
@@ -234,7 +236,7 @@ def _build(options: ExtractOptions, run: RunOptions) -> Extractor:
     oversampling = _MASK_OVERSAMPLING if options.masks else 1
     return build_extractor(
         options.extractor,
-        max_keypoints=options.max_keypoints * oversampling,
+        max_keypoints=min(options.max_keypoints * oversampling, MOST_INT),
         device=run.device,
         seed=run.seed,
         weights=options.weights,

@@ -141,6 +141,16 @@ def test_overwriting_waits_until_all_is_checked(
             ["reconstruct", "a", "--output", "o", "--min-inliers", "0"],
             "--min-inliers 0: must",
         ),
+        (["reconstruct", "a", "--output", "o", "--seed", "-1"], "--seed -1: must"),
+        (
+            ["extract", "a", "--output", "o", "--seed", "3000000000"],
+            "--seed 3000000000: must be at most 2147483647",
+        ),
+        *(
+            (["reconstruct", "a", "--output", "o", f"--{flag}", "99999999999"], flag)
+            for flag in ("min-inliers", "max-trials", "max-runtime-s", "min-matches")
+            + ("min-model-size", "snapshot-images", "num-threads", "max-keypoints")
+        ),
     ],
 )
 def test_mistakes(
