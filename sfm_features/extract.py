@@ -139,6 +139,8 @@ def extract(
     with FeatureStore.append(output, describe(options, run), overwrite) as store:
         absent = {name for name in names if name not in store}
         replaced = _list_replaced(images, store, set(names) - absent)
+        for name in replaced:  # before the new file turns out to be unreadable
+            store.drop(name)
         missing = [name for name in names if name in absent or name in replaced]
         if missing:
             extractor = extractor or _build(options, run)

@@ -227,3 +227,15 @@ def test_a_photo_that_was_replaced_is_extracted_and_matched_again(
         count = len(store.read_keypoints("2.png"))
     with MatchStore.open(matches) as store:
         assert (store.read(("1.png", "2.png")).indices[:, 1] < count).all()
+
+
+def test_nothing_is_left_of_a_photograph_that_became_unreadable(
+    photos: Path, tmp_path: Path
+) -> None:
+    name, output = "a/view 0.png", tmp_path / "f.h5"
+    extract(photos, output)
+    (photos / name).write_text("junk")
+    summary = extract(photos, output)
+    assert (summary.written, summary.reused, list(summary.skipped)) == (0, 5, [name])
+    assert len(read_all(output)) == 5 and name not in read_all(output)
+    assert extract(photos, output).reused == 5

@@ -199,6 +199,12 @@ class NamedStore(Store):
         with explain_damage(self.path, self._ours):
             return sorted(self._walk(self._file, ""))
 
+    @hold_interrupts()
+    def drop(self, name: str) -> None:
+        """Forget an image; it is gone after the next commit."""
+        with explain_damage(self.path, self._ours):
+            del self._file[name]
+
     def _walk(self, group: Any, prefix: str) -> Iterator[str]:
         # A folder of photographs may be called like it.
         if isinstance(group.get(self._required[0]), h5py.Dataset):
