@@ -184,14 +184,28 @@ def read_lines(path: Path) -> list[str]:
 
 
 def _read_image_list(folder: Path, image_list: Path) -> list[str]:
-    names = read_list(image_list)
+    names = sorted({_make_relative(s, folder) for s in read_list(image_list)})
     for name in names:
+        if name.startswith(("/", "../")):
+            raise InputError(
+                f"{image_list}: names {name!r}, which lies outside {folder}; give the "
+                "folder that holds all of them"
+            )
         if not (folder / name).is_file():
             raise InputError(
                 f"{image_list}: names {name!r}, which is not in {folder}"
                 f"{_suggest(name, folder)}; names are relative to that folder"
             )
     return names
+
+
+def _make_relative(name: str, folder: Path) -> str:
+    """Name an image as the folder's listing does, as `find` may list it otherwise."""
+    path = Path(os.path.normpath(name))
+    for parent in (folder.absolute(), folder.resolve()):
+        if path.is_relative_to(parent):
+            return path.relative_to(parent).as_posix()
+    return path.as_posix()
 
 
 def _suggest(name: str, folder: Path) -> str:
