@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from samples import make_texture, write_image
+from samples import make_features, make_texture, write_image
 
 from sfm_features import colmap
 from sfm_features import reconstruct as stage
@@ -18,16 +18,23 @@ from sfm_features.colmap import CameraOptions, MapperOptions
 from sfm_features.demo import DemoOptions, run_demo
 from sfm_features.errors import (
     BusyStore,
+    InputError,
     MissingExtra,
     PairsError,
     ReconstructionError,
 )
 from sfm_features.extract import ExtractOptions
 from sfm_features.journal import claim
-from sfm_features.match import MatchOptions
-from sfm_features.pairs import PairOptions, choose_pairs, read_pairs
+from sfm_features.match import MatchOptions, match
+from sfm_features.pairs import (
+    PairOptions,
+    choose_pairs,
+    pair_exhaustively,
+    read_pairs,
+)
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import read_truth
+from sfm_features.store import FeatureStore
 from sfm_features.summary import Summary
 from sfm_features.training.codebook import train_codebook
 from sfm_features.types import RunOptions
@@ -323,3 +330,19 @@ def test_the_demo_meets_its_bounds(tmp_path: Path, seed: int) -> None:
     assert errors.registered == errors.expected == 30
     assert errors.median_centre_share < 0.005
     assert errors.median_rotation_error_deg < 0.2
+
+
+def test_matches_of_other_features_are_refused(
+    town_photos: Path, tmp_path: Path
+) -> None:
+    """As many keypoints elsewhere: all matches would be wrong, none out of range."""
+    names = [f"view000{i}.jpg" for i in range(3)]
+    paths = [tmp_path / name for name in ("mine.h5", "other.h5")]
+    for seed, path in enumerate(paths):
+        with FeatureStore.append(path, {}) as store:
+            for i, name in enumerate(names):
+                store.write(name, make_features(seed=3 * seed + i))
+    match(paths[0], pair_exhaustively(names), tmp_path / "m.h5")
+    options = replace(QUICK, features=paths[1], matches=tmp_path / "m.h5")
+    with pytest.raises(InputError, match=r"m\.h5.*'view0000\.jpg'.*other\.h5"):
+        reconstruct(town_photos / "images", tmp_path / "out", options)
