@@ -53,6 +53,10 @@ class MatchOptions:
     pixels of the photograph; 0 = 0.3 % of its longer side."""
 
     def __post_init__(self) -> None:
+        if not -1 <= self.min_similarity <= 1:
+            raise OptionError(
+                f"--min-similarity {self.min_similarity}: must be from -1 to 1"
+            )
         if not self.still_px >= 0:
             raise OptionError(f"still_px is {self.still_px}; it must be 0 or more")
         if self.still_px and not self.turntable:

@@ -21,6 +21,7 @@ from sfm_features.errors import (
     InputError,
     OptionError,
     PairsError,
+    require_at_least,
     require_other_file,
 )
 from sfm_features.images import list_images
@@ -77,6 +78,15 @@ class PairOptions:
     max_angle_deg: float = 60.0
     """Largest angle between two viewing directions, for poses."""
 
+    def __post_init__(self) -> None:
+        require_at_least(1, overlap=self.overlap, neighbours=self.neighbours)
+        if not self.max_distance >= 0:
+            raise OptionError(f"--max-distance {self.max_distance}: must be at least 0")
+        if not 0 <= self.max_angle_deg <= 180:
+            raise OptionError(
+                f"--max-angle-deg {self.max_angle_deg}: must be from 0 to 180"
+            )
+
 
 def choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
     """List pairs by a rule."""
@@ -130,9 +140,10 @@ def pair_sequentially(
     """
     if overlap < 1:
         raise OptionError(f"--overlap {overlap}: must be at least 1")
-    steps = set(range(1, overlap + 1))
+    # Further ahead there is nothing, however far one is asked to look.
+    steps = set(range(1, min(overlap, len(names)) + 1))
     if quadratic:
-        steps |= {2**i for i in range(overlap)}
+        steps |= {2**i for i in range(min(overlap, len(names).bit_length()))}
     found = {
         order_pair(names[i], names[i + step])
         for i in range(len(names))

@@ -29,6 +29,18 @@ def test_sequential_steps() -> None:
     assert pairs.pair_sequentially(["b", "a", "c"], 1) == [("a", "b"), ("a", "c")]
     with pytest.raises(OptionError, match="--overlap 0"):
         pairs.pair_sequentially(names, 0)
+    everything = pairs.pair_sequentially(names, 10**11)  # and not for ever
+    assert everything == pairs.pair_exhaustively(names)
+    for last in (31, 32, 33):  # the steps 16 and 32 are the last that fit
+        steps = {int(b) - int(a) for a, b in pairs.pair_sequentially(names[:last], 6)}
+        assert steps == {*range(1, 7), 8, 16} | ({32} if last > 32 else set())
+
+
+@pytest.mark.parametrize("value", [float("nan"), -1.0, -5.0])
+@pytest.mark.parametrize("option", ["max_distance", "max_angle_deg"])
+def test_bounds_without_sense_are_refused(option: str, value: float) -> None:
+    with pytest.raises(OptionError, match=option.replace("_", "-")):
+        pairs.PairOptions(**{option: value})
 
 
 def test_by_distance_and_poses() -> None:
