@@ -19,7 +19,9 @@ SfmError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class SfmError(Exception):
@@ -94,6 +96,16 @@ def require_at_least(least: int, **options: int) -> None:
             raise OptionError(f"--{flag} {value}: must be at least {least}")
         if value > MOST_INT:
             raise OptionError(f"--{flag} {value}: must be at most {MOST_INT}")
+
+
+def refuse_unused(options: Any, names: Iterable[str], why: str) -> None:
+    """Raise OptionError for one of these options that is given: it has no effect.
+
+    One that is given as what it is by default cannot be told.
+    """
+    for name in names:
+        if getattr(options, name) != getattr(type(options), name):
+            raise OptionError(f"--{name.replace('_', '-')}: {why}")
 
 
 def require_other_file(output: Path, *inputs: Path | None) -> None:

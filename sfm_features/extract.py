@@ -21,6 +21,7 @@ from sfm_features.errors import (
     ImageError,
     InputError,
     OptionError,
+    refuse_unused,
     require_at_least,
     require_other_file,
 )
@@ -162,6 +163,17 @@ def extract(
     if summary.written + summary.reused == 0:
         raise InputError(f"{images}: none of its {len(skipped)} images can be decoded")
     return summary
+
+
+def refuse_extraction(given: Path | None, options: ExtractOptions) -> None:
+    """Raise OptionError if features that were given would have to be made anew."""
+    if given is not None:
+        refuse_unused(
+            options,
+            [name for name in vars(options) if name != "image_list"],
+            f"the features of {given} are used as they are; leave out --features, or "
+            "make them by `sfm-features extract` with this option",
+        )
 
 
 def extract_one(

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm_features import colmap
-from sfm_features.errors import ImageError, InputError
+from sfm_features.errors import ImageError, InputError, OptionError
 from sfm_features.geometry import quaternion_wxyz
 from sfm_features.images import decode
 from sfm_features.journal import claim, explain_os_errors, replace_text
@@ -78,6 +78,11 @@ def localize(
         refuse_equal_basenames(wanted)
     if queries.priors is not None:
         wanted = add_priors(wanted, queries.priors)
+    elif np.isfinite(options.max_distance):
+        raise OptionError(
+            "--max-distance: needs --priors, which tell where queries were taken; add "
+            "them, or leave it out"
+        )
     with Localizer(map_folder, options, run) as localizer, claim(output):
         with explain_os_errors(output):
             journal = _Journal(

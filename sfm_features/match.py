@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sfm_features.errors import OptionError, PairsError, require_other_file
+from sfm_features.errors import (
+    OptionError,
+    PairsError,
+    refuse_unused,
+    require_other_file,
+)
 from sfm_features.recent import Recent
 from sfm_features.registry import DEFAULT_RATIO, FOR_OBJECTS, build_matcher
 from sfm_features.still import OnlyMoving
@@ -131,12 +136,14 @@ def match(
     return summary
 
 
-def refuse_turntable(given: Path | None, options: MatchOptions) -> None:
-    """Raise OptionError if a match file that was given would need --turntable."""
-    if given is not None and options.turntable:
-        raise OptionError(
-            f"--turntable: the matches of {given} are used as they are; leave out "
-            "--matches, or make them with `sfm-features match --turntable`"
+def refuse_matching(given: Path | None, options: MatchOptions) -> None:
+    """Raise OptionError if matches that were given would have to be made anew."""
+    if given is not None:
+        refuse_unused(
+            options,
+            vars(options),
+            f"the matches of {given} are used as they are; leave out --matches, or "
+            "make them by `sfm-features match` with this option",
         )
 
 

@@ -21,6 +21,7 @@ from sfm_features.errors import (
     InputError,
     OptionError,
     PairsError,
+    refuse_unused,
     require_at_least,
     require_other_file,
 )
@@ -44,6 +45,21 @@ _HEAD_BYTES = 4096
 PairMethod: TypeAlias = Literal[
     "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility"
 ]
+
+_USED: Mapping[PairMethod, Sequence[str]] = {
+    "exhaustive": ("images", "features"),
+    "sequential": (
+        *("images", "features", "descriptors", "overlap", "linear", "neighbours"),
+    ),
+    "retrieval": (
+        *("images", "model", "descriptors", "queries", "database"),
+        *("neighbours", "max_distance"),
+    ),
+    "gps": ("images", "neighbours", "max_distance"),
+    "poses": ("model", "neighbours", "max_distance", "max_angle_deg"),
+    "covisibility": ("model", "neighbours"),
+}
+"""The options that a method heeds."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +105,8 @@ class PairOptions:
 
 
 def choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
-    """List pairs by a rule."""
+    """List pairs by a rule; raise OptionError for an option that it does not use."""
+    _refuse_unused(method, options)
     if method in ("poses", "covisibility"):
         if options.model is None:
             raise OptionError(f"--method {method}: needs a --model")
@@ -115,6 +132,22 @@ def choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
             return pairs
         return close_loops(options.descriptors, names, pairs, options.neighbours)
     return pair_exhaustively(names)
+
+
+def _refuse_unused(method: PairMethod, options: PairOptions) -> None:
+    unused = [name for name in vars(options) if name not in _USED[method]]
+    refuse_unused(options, unused, f"--method {method} does not use it; leave it out")
+    if options.features is not None and options.images is not None:
+        raise OptionError("--features and --images: which images? give one of the two")
+    if (
+        method == "retrieval"
+        and np.isfinite(options.max_distance)
+        and options.images is None
+        and options.model is None
+    ):
+        raise OptionError(
+            "--max-distance: needs --images or --model, which tell where images are"
+        )
 
 
 def _list_names(options: PairOptions) -> list[str]:

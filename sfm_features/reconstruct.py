@@ -13,13 +13,14 @@ from sfm_features.errors import (
     InputError,
     MissingExtra,
     ReconstructionError,
+    refuse_unused,
     require_at_least,
     require_files,
 )
-from sfm_features.extract import ExtractOptions, extract
+from sfm_features.extract import ExtractOptions, extract, refuse_extraction
 from sfm_features.images import list_images
 from sfm_features.journal import claim, explain_os_errors
-from sfm_features.match import MatchOptions, match, refuse_turntable
+from sfm_features.match import MatchOptions, match, refuse_matching
 from sfm_features.metrics import model_errors
 from sfm_features.pairs import (
     pair_exhaustively,
@@ -105,7 +106,9 @@ def reconstruct(
     True poses are only compared with. Raises ReconstructionError when no model comes
     out, with the summary and the report written.
     """
-    refuse_turntable(options.matches, matching)
+    _refuse_unused(options)
+    refuse_extraction(options.features, extraction)
+    refuse_matching(options.matches, matching)
     watch, workspace = Stopwatch(), Workspace(output)
     features = options.features or workspace.features
     matches = options.matches or workspace.matches
@@ -151,6 +154,18 @@ def reconstruct(
     if failure is not None:
         raise ReconstructionError(_explain(failure, summary, workspace)) from failure
     return summary
+
+
+def _refuse_unused(options: ReconstructOptions) -> None:
+    """Raise OptionError for a choice of pairs that is made already."""
+    choice = ("pairing", "overlap", "neighbours", "codebook")
+    remedy = "leave out one of the two"
+    if options.matches is not None:
+        why = f"the pairs that {options.matches} has are used (--matches); {remedy}"
+        refuse_unused(options, ("pairs", *choice), why)
+    if options.pairs is not None:
+        why = f"the pairs of {options.pairs} are used (--pairs); {remedy}"
+        refuse_unused(options, choice, why)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pytest
 from samples import make_texture, write_image
 
 from sfm_features.cli import main
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, OptionError
 from sfm_features.geometry import rotation_from_quaternion
 from sfm_features.localize import localize
 from sfm_features.queries import (
@@ -165,6 +165,8 @@ def test_priors_are_read_and_checked(
     assert main([*command, "--output", str(output), *given]) == 0
     records = json.loads((output / "poses.json").read_text())
     assert [r["status"] for r in records] == ["no candidates", "localized"]
+    with pytest.raises(OptionError, match="--max-distance: needs --priors"):
+        localize(*(Path(source),) * 3, options=LocalizeOptions(max_distance=1))
 
 
 def test_equal_file_names_are_refused_or_kept_apart(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,3 +133,20 @@ def test_what_is_no_pairs_file_is_not_overwritten(tmp_path: Path) -> None:
     pairs.write_pairs(tmp_path / "pairs.txt", [("a", "b")])
     for name in ("pairs.txt", "new.txt"):
         pairs.refuse_loss(tmp_path / name, options)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("sequential", {"queries": "abc"}, "--queries: --method sequential does not"),
+        ("exhaustive", {"overlap": 3}, "--overlap: --method exhaustive does not"),
+        ("covisibility", {"max_distance": 3}, "--max-distance: --method covisib"),
+        ("retrieval", {"max_distance": 3}, "--max-distance: needs --images or --model"),
+        ("sequential", {"features": Path("f"), "images": Path("i")}, "one of the two"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    method: pairs.PairMethod, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        pairs.choose_pairs(method, pairs.PairOptions(**options))

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,6 +21,7 @@ from sfm_features.errors import (
     BusyStore,
     InputError,
     MissingExtra,
+    OptionError,
     PairsError,
     ReconstructionError,
 )
@@ -231,7 +233,8 @@ def test_only_what_is_asked_for_is_used(
     assert used and set(used) <= {(names[0], names[1]), (names[1], names[2])}
     assert "was not paired" in summary.unregistered[names[5]]
     features = replace(QUICK, features=output / "features.h5")
-    assert reconstruct(photos, tmp_path / "given", features, few).images == 6
+    listing = ExtractOptions(image_list=listed)
+    assert reconstruct(photos, tmp_path / "given", features, listing).images == 6
 
 
 def test_a_database_that_was_deleted_is_verified_again(
@@ -346,3 +349,31 @@ def test_matches_of_other_features_are_refused(
     options = replace(QUICK, features=paths[1], matches=tmp_path / "m.h5")
     with pytest.raises(InputError, match=r"m\.h5.*'view0000\.jpg'.*other\.h5"):
         reconstruct(town_photos / "images", tmp_path / "out", options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"matches": "m.h5", "pairs": "p.txt"}, "--pairs: the pairs that .*m.h5"),
+        ({"matches": "m.h5", "pairing": "sequential"}, "--pairing: the pairs that"),
+        ({"pairs": "p.txt", "overlap": 3}, r"--overlap: the pairs of .*p\.txt"),
+        ({"features": "f.h5", "extractor": "sift"}, r"--extractor: .* of .*f\.h5"),
+        ({"features": "f.h5", "max_keypoints": 9}, "--max-keypoints: the features"),
+        ({"matches": "m.h5", "ratio": 0.8}, "--ratio: .*leave out --matches, or make"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    for name in ("f.h5", "m.h5", "p.txt"):
+        (tmp_path / name).touch()
+    given: list[dict[str, Any]] = [{}, {}, {}]
+    kinds = (ReconstructOptions, ExtractOptions, MatchOptions)
+    for name, value in options.items():
+        is_file = name in ("features", "matches", "pairs")
+        kind = next(i for i, made in enumerate(kinds) if hasattr(made, name))
+        given[kind][name] = tmp_path / value if is_file else value
+    made = [kind(**part) for kind, part in zip(kinds, given, strict=True)]
+    with pytest.raises(OptionError, match=words):
+        reconstruct(tmp_path, tmp_path / "out", *made)
+    assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sfm_features import colmap
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, OptionError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.scenes import read_truth
 from sfm_features.triangulate import TriangulateOptions, triangulate
@@ -72,3 +72,17 @@ def test_an_absent_image_is_named(
         (images / path.name).symlink_to(path)
     with pytest.raises(InputError, match=r"'view0000\.jpg' \(1 such\)"):
         triangulate(posed, images, tmp_path / "out")
+
+
+def test_what_would_have_no_effect_is_refused(posed: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.touch()
+    for options, extraction, words in (
+        (TriangulateOptions(), ExtractOptions(image_list=given), "--image-list: .*mod"),
+        (TriangulateOptions(features=given), ExtractOptions("sift"), "--extractor"),
+        (TriangulateOptions(matches=given, pairs=given), ExtractOptions(), "--pairs"),
+        (TriangulateOptions(pairs=given, neighbours=3), ExtractOptions(), "--neighb"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            triangulate(posed, tmp_path, tmp_path / "out", options, extraction)
+    assert not (tmp_path / "out").exists()
