@@ -50,6 +50,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_a_demo_of_no_size_leaves_its_folder_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size in (["0", "0"], ["640", "-480"]):
+        assert main(["demo", "--output", str(tmp_path), "--size", *size]) == 2
+        assert "at least 16 px" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_stages_by_hand(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
