@@ -127,10 +127,16 @@ class Store:
     @property
     def config(self) -> Config:
         """The settings the file was made with; empty in a file that is not ours."""
-        settings: Config = json.loads(self._file.attrs.get("config", "{}"))
+        if not self._ours:
+            return {}
+        with explain_damage(self.path, self._ours):
+            settings = json.loads(str(self._file.attrs.get("config", "{}")))
+            if not isinstance(settings, dict):
+                raise ValueError(f"its settings are {settings!r}")
         return settings
 
     def _write_header(self, config: Config) -> None:
+        self._ours = True
         self._file.attrs["format"] = _FORMAT
         self._file.attrs["format_version"] = _FORMAT_VERSION
         self._file.attrs["kind"] = self.kind
@@ -143,6 +149,8 @@ class Store:
                 f"{self.path}: holds {kind}, not {self.kind}; give the other file"
             )
         version = self._file.attrs.get("format_version", _FORMAT_VERSION)
+        if not isinstance(version, int | np.integer):
+            raise ValueError(f"format_version is {version!r}")
         if version > _FORMAT_VERSION:
             raise StoreError(
                 f"{self.path}: written by a newer version (format {version}); "

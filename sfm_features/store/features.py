@@ -57,6 +57,8 @@ class FeatureStore(NamedStore):
         """Read only the width and height of one image."""
         with explain_damage(self.path, self._ours):
             width, height = (int(side) for side in self._file[name]["image_size"][()])
+            if min(width, height) < 1:
+                raise ValueError(f"{name}: its image_size is {width} x {height}")
         return width, height
 
     @hold_interrupts()
