@@ -30,7 +30,7 @@ _NOT_DECODED = (
 """Photographs, too, but not read here."""
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND"
 
 logger = logging.getLogger(__name__)
 
@@ -259,6 +259,6 @@ def _refuse_truncated(path: Path, content: bytes) -> None:
         scan = content.find(_JPEG_SCAN)
         cut = scan < 0 or content.find(_JPEG_END, scan) < 0
     elif content.startswith(_PNG_START):
-        cut = _PNG_END not in content[-64:]
+        cut = _PNG_END not in content  # its length and name; others may add a tail
     if cut:
         raise ImageError(f"{path}: is cut off before its end; copy it again")

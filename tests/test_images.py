@@ -209,7 +209,9 @@ def test_bad_files_are_named_with_the_cause(tmp_path: Path) -> None:
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
     (tmp_path / "tail.jpg").write_bytes(jpeg + b"trailing bytes of a phone")
-    assert images.decode(tmp_path / "tail.jpg").size == (64, 48)
+    (tmp_path / "tail.png").write_bytes(png + b"what an editor left there" * 9)
+    for name in ("tail.jpg", "tail.png"):
+        assert images.decode(tmp_path / name).size == (64, 48)
 
 
 def test_resizing_is_undone_exactly() -> None:
