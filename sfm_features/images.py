@@ -52,13 +52,18 @@ class Decoded:
         return self.rgb.shape[1], self.rgb.shape[0]
 
 
+def require_folder(folder: Path) -> None:
+    """Raise InputError for a folder of images that is not there."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder of your images")
+
+
 def list_images(folder: Path, image_list: Path | None = None) -> list[str]:
     """List image names relative to a folder, sorted; only those of a list if given.
 
     Links to folders are followed; names that begin with a dot are passed over.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder of your images")
+    require_folder(folder)
     if image_list is not None:
         return _read_image_list(folder, image_list)
     names, others = [], Counter[str]()

@@ -193,6 +193,11 @@ def _prepare(
         return extracted.names, extracted.skipped
     with FeatureStore.open(features) as store:
         there = store.names()
+    if not there:
+        raise InputError(
+            f"{features}: has no features of any image; give another file with "
+            "--features"
+        )
     if extraction.image_list is None:
         return there, {}
     listed = list_images(images, extraction.image_list)

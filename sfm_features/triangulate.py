@@ -15,6 +15,7 @@ from sfm_features.errors import (
     require_files,
 )
 from sfm_features.extract import ExtractOptions, extract, refuse_extraction
+from sfm_features.images import require_folder
 from sfm_features.journal import claim, explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_matching
 from sfm_features.pairs import (
@@ -71,6 +72,7 @@ def triangulate(
     _refuse_unused(options, extraction)
     refuse_extraction(options.features, extraction)
     refuse_matching(options.matches, matching)
+    require_folder(images)
     watch, workspace = Stopwatch(), Workspace(output)
     known = colmap.read_model(model)
     names = sorted(known.images)

@@ -377,3 +377,12 @@ def test_what_would_have_no_effect_is_refused(
     with pytest.raises(OptionError, match=words):
         reconstruct(tmp_path, tmp_path / "out", *made)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_without_features_is_named(town_photos: Path, tmp_path: Path) -> None:
+    """As hloc's matches are, which say nothing of what they hold."""
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["a.jpg/b.jpg/matches0"] = np.zeros(3, np.int32)
+    options = replace(QUICK, features=tmp_path / "m.h5")
+    with pytest.raises(InputError, match=r"m\.h5: has no features of any image"):
+        reconstruct(town_photos / "images", tmp_path / "out", options)

@@ -311,6 +311,8 @@ def test_names_that_collide_are_refused() -> None:
 def test_absent_entries_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no\.h5: no such file"):
         FeatureStore.open(tmp_path / "no.h5")
+    with pytest.raises(InputError, match="is a folder; give a file of matches"):
+        MatchStore.open(tmp_path)
     with (
         FeatureStore.append(tmp_path / "f.h5", {}) as store,
         pytest.raises(InputError, match=r"no complete features of 'x\.jpg'"),

@@ -74,6 +74,12 @@ def test_an_absent_image_is_named(
         triangulate(posed, images, tmp_path / "out")
 
 
+def test_an_absent_folder_is_named(posed: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no: no such folder"):
+        triangulate(posed, tmp_path / "no", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_would_have_no_effect_is_refused(posed: Path, tmp_path: Path) -> None:
     given = tmp_path / "given"
     given.touch()

@@ -50,6 +50,8 @@ class Store:
     @hold_interrupts()
     def open(cls, path: Path) -> Self:
         """Open a file to read; raise DamagedStore when it is not readable HDF5."""
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; give a file of {cls.kind}")
         if not path.is_file():
             raise InputError(f"{path}: no such file; make it with `sfm-features`")
         recover(path)
