@@ -27,12 +27,17 @@ from sfm_features import (
 )
 from sfm_features import pairs as pairing
 from sfm_features.demo import DemoOptions, run_demo
-from sfm_features.errors import Cancelled, OptionError, SfmError
+from sfm_features.errors import (
+    Cancelled,
+    OptionError,
+    SfmError,
+    require_other_file,
+)
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
-from sfm_features.shell import Positional, say, start_anew
+from sfm_features.shell import Positional, say
 from sfm_features.store import FeatureStore
 from sfm_features.training.objects.options import ObjectOptions
 from sfm_features.training.options import AdaptOptions, DepthOptions, TrainOptions
@@ -58,8 +63,7 @@ def run_extract(
         output: HDF5 file to write or to complete (hloc's layout).
         overwrite: Start the file anew.
     """
-    start_anew(output, overwrite)
-    extract(images, output, options, run)
+    extract(images, output, options, run, overwrite=overwrite)
 
 
 def run_describe(
@@ -80,8 +84,7 @@ def run_describe(
     """
     from sfm_features.retrieve import describe
 
-    start_anew(output, overwrite)
-    describe(features, output, codebook)
+    describe(features, output, codebook, overwrite)
 
 
 def run_pairs(
@@ -97,6 +100,7 @@ def run_pairs(
         output: Text file to write, a pair a line.
         method: Rule that makes the pairs.
     """
+    pairing.refuse_loss(output, options)
     chosen = pairing.choose_pairs(method, options)
     with explain_os_errors(output):
         pairing.write_pairs(output, chosen)
@@ -121,10 +125,10 @@ def run_match(
         output: HDF5 file to write or to complete (hloc's layout).
         overwrite: Start the file anew.
     """
+    require_other_file(output, pairs)
     with FeatureStore.open(features) as store:
         wanted = pairing.read_pairs(pairs, store.names())
-    start_anew(output, overwrite)
-    match(features, wanted, output, options, run)
+    match(features, wanted, output, options, run, overwrite)
 
 
 def run_reconstruct(

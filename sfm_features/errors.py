@@ -19,7 +19,9 @@ SfmError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class SfmError(Exception):
@@ -82,12 +84,37 @@ class Cancelled(SfmError):
     """The work was stopped on request; run it again to go on where it stopped."""
 
 
+MOST_INT = 2**31 - 1
+"""The largest number that COLMAP and OpenCV take for most options."""
+
+
 def require_at_least(least: int, **options: int) -> None:
-    """Raise OptionError for an option that is below what makes sense."""
+    """Raise OptionError for an option below what makes sense, or too large for C."""
     for name, value in options.items():
+        flag = name.replace("_", "-")
         if value < least:
-            flag = name.replace("_", "-")
             raise OptionError(f"--{flag} {value}: must be at least {least}")
+        if value > MOST_INT:
+            raise OptionError(f"--{flag} {value}: must be at most {MOST_INT}")
+
+
+def refuse_unused(options: Any, names: Iterable[str], why: str) -> None:
+    """Raise OptionError for one of these options that is given: it has no effect.
+
+    One that is given as what it is by default cannot be told.
+    """
+    for name in names:
+        if getattr(options, name) != getattr(type(options), name):
+            raise OptionError(f"--{name.replace('_', '-')}: {why}")
+
+
+def require_other_file(output: Path, *inputs: Path | None) -> None:
+    """Raise OptionError if a file to write is one of those that are read."""
+    there = [path for path in inputs if path is not None and path.exists()]
+    if output.exists() and any(output.samefile(path) for path in there):
+        raise OptionError(
+            f"{output}: is read and would be overwritten; choose another --output"
+        )
 
 
 def require_files(**options: Path | None) -> None:

@@ -16,7 +16,15 @@ from tqdm import tqdm
 
 from sfm_features import images as image_files
 from sfm_features.ahead import run_ahead
-from sfm_features.errors import ImageError, InputError, OptionError
+from sfm_features.errors import (
+    MOST_INT,
+    ImageError,
+    InputError,
+    OptionError,
+    refuse_unused,
+    require_at_least,
+    require_other_file,
+)
 from sfm_features.masks import find_mask, fit_mask, keep_inside, read_mask
 from sfm_features.orientation import turn_back, turn_upright
 from sfm_features.registry import (
@@ -62,10 +70,7 @@ class ExtractOptions:
 
     def check(self) -> None:
         """Raise OptionError for a value that makes no sense."""
-        if self.max_keypoints < 1:
-            raise OptionError(
-                f"--max-keypoints {self.max_keypoints}: must be at least 1"
-            )
+        require_at_least(1, max_keypoints=self.max_keypoints, batch=self.batch)
         if self.max_size < 0:
             raise OptionError(
                 f"--max-size {self.max_size}: must be 0 (off) or positive"
@@ -74,8 +79,6 @@ class ExtractOptions:
             raise OptionError(
                 f"--scales {' '.join(map(str, self.scales))}: must be from 0.05 to 4"
             )
-        if self.batch < 1:
-            raise OptionError(f"--batch {self.batch}: must be at least 1")
         if self.masks is not None and not self.masks.is_dir():
             raise InputError(f"{self.masks}: no such folder of masks; check --masks")
 
@@ -112,12 +115,15 @@ def extract(
     options: ExtractOptions = ExtractOptions(),
     run: RunOptions = RunOptions(),
     names: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> ExtractSummary:
     """Extract the features of a folder's images into an HDF5 file, or complete it.
 
     Without `names` all images of the folder are meant, or those of the image list.
+    `overwrite` starts the file anew, once all that is given was checked.
     """
     options.check()
+    require_other_file(output, options.image_list, options.weights)
     # Before the file is made: it would hold a misspelt name as its setting.
     check_choice(options.extractor, EXTRACTORS, "extractor")
     start = time.perf_counter()
@@ -129,10 +135,13 @@ def extract(
         _tell_unmasked(options.masks, images, names)
     num_unwritable = len(skipped)
     # Likewise of weights that cannot be read.
-    extractor = None if output.exists() else _build(options, run)
-    with FeatureStore.append(output, describe(options, run)) as store:
+    is_kept = output.exists() and not overwrite
+    extractor = None if is_kept else _build(options, run)
+    with FeatureStore.append(output, describe(options, run), overwrite) as store:
         absent = {name for name in names if name not in store}
         replaced = _list_replaced(images, store, set(names) - absent)
+        for name in replaced:  # before the new file turns out to be unreadable
+            store.drop(name)
         missing = [name for name in names if name in absent or name in replaced]
         if missing:
             extractor = extractor or _build(options, run)
@@ -154,6 +163,17 @@ def extract(
     if summary.written + summary.reused == 0:
         raise InputError(f"{images}: none of its {len(skipped)} images can be decoded")
     return summary
+
+
+def refuse_extraction(given: Path | None, options: ExtractOptions) -> None:
+    """Raise OptionError if features that were given would have to be made anew."""
+    if given is not None:
+        refuse_unused(
+            options,
+            [name for name in vars(options) if name != "image_list"],
+            f"the features of {given} are used as they are; leave out --features, or "
+            "make them by `sfm-features extract` with this option",
+        )
 
 
 def extract_one(
@@ -230,7 +250,7 @@ def _build(options: ExtractOptions, run: RunOptions) -> Extractor:
     oversampling = _MASK_OVERSAMPLING if options.masks else 1
     return build_extractor(
         options.extractor,
-        max_keypoints=options.max_keypoints * oversampling,
+        max_keypoints=min(options.max_keypoints * oversampling, MOST_INT),
         device=run.device,
         seed=run.seed,
         weights=options.weights,

@@ -30,7 +30,7 @@ _NOT_DECODED = (
 """Photographs, too, but not read here."""
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND"
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +52,18 @@ class Decoded:
         return self.rgb.shape[1], self.rgb.shape[0]
 
 
+def require_folder(folder: Path) -> None:
+    """Raise InputError for a folder of images that is not there."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder of your images")
+
+
 def list_images(folder: Path, image_list: Path | None = None) -> list[str]:
     """List image names relative to a folder, sorted; only those of a list if given.
 
     Links to folders are followed; names that begin with a dot are passed over.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder of your images")
+    require_folder(folder)
     if image_list is not None:
         return _read_image_list(folder, image_list)
     names, others = [], Counter[str]()
@@ -184,14 +189,28 @@ def read_lines(path: Path) -> list[str]:
 
 
 def _read_image_list(folder: Path, image_list: Path) -> list[str]:
-    names = read_list(image_list)
+    names = sorted({_make_relative(s, folder) for s in read_list(image_list)})
     for name in names:
+        if name.startswith(("/", "../")):
+            raise InputError(
+                f"{image_list}: names {name!r}, which lies outside {folder}; give the "
+                "folder that holds all of them"
+            )
         if not (folder / name).is_file():
             raise InputError(
                 f"{image_list}: names {name!r}, which is not in {folder}"
                 f"{_suggest(name, folder)}; names are relative to that folder"
             )
     return names
+
+
+def _make_relative(name: str, folder: Path) -> str:
+    """Name an image as the folder's listing does, as `find` may list it otherwise."""
+    path = Path(os.path.normpath(name))
+    for parent in (folder.absolute(), folder.resolve()):
+        if path.is_relative_to(parent):
+            return path.relative_to(parent).as_posix()
+    return path.as_posix()
 
 
 def _suggest(name: str, folder: Path) -> str:
@@ -245,6 +264,6 @@ def _refuse_truncated(path: Path, content: bytes) -> None:
         scan = content.find(_JPEG_SCAN)
         cut = scan < 0 or content.find(_JPEG_END, scan) < 0
     elif content.startswith(_PNG_START):
-        cut = _PNG_END not in content[-64:]
+        cut = _PNG_END not in content  # its length and name; others may add a tail
     if cut:
         raise ImageError(f"{path}: is cut off before its end; copy it again")

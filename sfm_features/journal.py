@@ -129,7 +129,7 @@ def claim(folder: Path) -> Iterator[None]:
 class JournaledFile(io.RawIOBase):
     """A random-access file for one writer; `commit` makes its writes permanent."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, anew: bool = False) -> None:
         self._path = path
         self._position = 0
         self._has_failed = False
@@ -140,6 +140,9 @@ class JournaledFile(io.RawIOBase):
             self._file = path.open("r+b", buffering=0)
             try:
                 _lock(self._file, path)
+                if anew:  # only now that nobody else is writing it
+                    journal_path(path).unlink(missing_ok=True)
+                    self._file.truncate(0)
                 _replay_journal(self._file, path)
                 self._size = self._committed_size = path.stat().st_size
             except BaseException:

@@ -83,6 +83,11 @@ def localize(
         refuse_equal_basenames(wanted)
     if queries.priors is not None:
         wanted = add_priors(wanted, queries.priors)
+    elif np.isfinite(options.max_distance):
+        raise OptionError(
+            "--max-distance: needs --priors, which tell where queries were taken; add "
+            "them, or leave it out"
+        )
     refuse_map_itself(output, map_folder)
     with Localizer(map_folder, options, run) as localizer:
         _check_fallback(localizer, queries)

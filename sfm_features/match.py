@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sfm_features.errors import OptionError, PairsError
+from sfm_features.errors import (
+    OptionError,
+    PairsError,
+    refuse_unused,
+    require_other_file,
+)
 from sfm_features.recent import Recent
 from sfm_features.registry import DEFAULT_RATIO, FOR_OBJECTS, build_matcher
 from sfm_features.still import OnlyMoving
@@ -53,6 +58,10 @@ class MatchOptions:
     pixels of the photograph; 0 = 0.3 % of its longer side."""
 
     def __post_init__(self) -> None:
+        if not -1 <= self.min_similarity <= 1:
+            raise OptionError(
+                f"--min-similarity {self.min_similarity}: must be from -1 to 1"
+            )
         if not self.still_px >= 0:
             raise OptionError(f"still_px is {self.still_px}; it must be 0 or more")
         if self.still_px and not self.turntable:
@@ -79,9 +88,14 @@ def match(
     output: Path,
     options: MatchOptions = MatchOptions(),
     run: RunOptions = RunOptions(),
+    overwrite: bool = False,
 ) -> MatchSummary:
-    """Match pairs of a feature file into an HDF5 file, or complete it."""
+    """Match pairs of a feature file into an HDF5 file, or complete it.
+
+    `overwrite` starts the file anew, once all that is given was checked.
+    """
     start = time.perf_counter()
+    require_other_file(output, features)
     with FeatureStore.open(features) as feature_store:
         wanted, skipped = _split_known(pairs, feature_store.names(), run.strict)
         refuse_collisions(name for pair in wanted for name in pair)
@@ -91,7 +105,7 @@ def match(
         if _drops_still(options, feature_store):
             matcher = OnlyMoving(matcher, options.still_px)
         config = describe(settings, options, feature_store)
-        with MatchStore.append(output, config) as store:
+        with MatchStore.append(output, config, overwrite) as store:
             names = {name for pair in wanted for name in pair}
             known = {name: feature_store.fingerprint(name) for name in names}
             missing = [
@@ -122,12 +136,14 @@ def match(
     return summary
 
 
-def refuse_turntable(given: Path | None, options: MatchOptions) -> None:
-    """Raise OptionError if a match file that was given would need --turntable."""
-    if given is not None and options.turntable:
-        raise OptionError(
-            f"--turntable: the matches of {given} are used as they are; leave out "
-            "--matches, or make them with `sfm-features match --turntable`"
+def refuse_matching(given: Path | None, options: MatchOptions) -> None:
+    """Raise OptionError if matches that were given would have to be made anew."""
+    if given is not None:
+        refuse_unused(
+            options,
+            vars(options),
+            f"the matches of {given} are used as they are; leave out --matches, or "
+            "make them by `sfm-features match` with this option",
         )
 
 

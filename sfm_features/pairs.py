@@ -18,8 +18,16 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm_features import colmap
-from sfm_features.errors import InputError, OptionError, PairsError
+from sfm_features.errors import (
+    InputError,
+    OptionError,
+    PairsError,
+    refuse_unused,
+    require_at_least,
+    require_other_file,
+)
 from sfm_features.images import list_images
+from sfm_features.journal import explain_os_errors
 from sfm_features.ranking import Barred
 from sfm_features.similar import (
     close_loops,
@@ -33,10 +41,26 @@ from sfm_features.types import F64, I64, Model, Pair, Pose
 logger = logging.getLogger(__name__)
 
 _MANY_IMAGES = 1000
+_HEAD_BYTES = 4096
 
 PairMethod: TypeAlias = Literal[
     "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility"
 ]
+
+_USED: Mapping[PairMethod, Sequence[str]] = {
+    "exhaustive": ("images", "features"),
+    "sequential": (
+        *("images", "features", "descriptors", "overlap", "linear", "neighbours"),
+    ),
+    "retrieval": (
+        *("images", "model", "descriptors", "queries", "database"),
+        *("neighbours", "max_distance"),
+    ),
+    "gps": ("images", "neighbours", "max_distance"),
+    "poses": ("model", "neighbours", "max_distance", "max_angle_deg"),
+    "covisibility": ("model", "neighbours"),
+}
+"""The options that a method heeds."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +95,19 @@ class PairOptions:
     max_angle_deg: float = 60.0
     """Largest angle between two viewing directions, for poses."""
 
+    def __post_init__(self) -> None:
+        require_at_least(1, overlap=self.overlap, neighbours=self.neighbours)
+        if not self.max_distance >= 0:
+            raise OptionError(f"--max-distance {self.max_distance}: must be at least 0")
+        if not 0 <= self.max_angle_deg <= 180:
+            raise OptionError(
+                f"--max-angle-deg {self.max_angle_deg}: must be from 0 to 180"
+            )
+
 
 def choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
-    """List pairs by a rule."""
+    """List pairs by a rule; raise OptionError for an option that it does not use."""
+    _refuse_unused(method, options)
     if method in ("poses", "covisibility"):
         if options.model is None:
             raise OptionError(f"--method {method}: needs a --model")
@@ -101,6 +135,22 @@ def choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
     return pair_exhaustively(names)
 
 
+def _refuse_unused(method: PairMethod, options: PairOptions) -> None:
+    unused = [name for name in vars(options) if name not in _USED[method]]
+    refuse_unused(options, unused, f"--method {method} does not use it; leave it out")
+    if options.features is not None and options.images is not None:
+        raise OptionError("--features and --images: which images? give one of the two")
+    if (
+        method == "retrieval"
+        and np.isfinite(options.max_distance)
+        and options.images is None
+        and options.model is None
+    ):
+        raise OptionError(
+            "--max-distance: needs --images or --model, which tell where images are"
+        )
+
+
 def _list_names(options: PairOptions) -> list[str]:
     if options.features is not None:
         with FeatureStore.open(options.features) as store:
@@ -124,9 +174,10 @@ def pair_sequentially(
     """
     if overlap < 1:
         raise OptionError(f"--overlap {overlap}: must be at least 1")
-    steps = set(range(1, overlap + 1))
+    # Further ahead there is nothing, however far one is asked to look.
+    steps = set(range(1, min(overlap, len(names)) + 1))
     if quadratic:
-        steps |= {2**i for i in range(overlap)}
+        steps |= {2**i for i in range(min(overlap, len(names).bit_length()))}
     found = {
         order_pair(names[i], names[i + step])
         for i in range(len(names))
@@ -222,6 +273,20 @@ def pair_by_covisibility(
     shared = _count_shared(model, names)
     costs = (np.where(row >= min_shared, -row, np.inf) for row in shared)
     return _pair_nearest(names, costs, neighbours, np.inf)
+
+
+def refuse_loss(path: Path, options: PairOptions) -> None:
+    """Raise OptionError if a pairs file would overwrite what is no pairs file."""
+    lists = (Path(options.queries), Path(options.database))
+    require_other_file(path, options.features, options.descriptors, *lists)
+    if not path.is_file():
+        return
+    with explain_os_errors(path), path.open("rb") as file:
+        is_text = b"\0" not in file.read(_HEAD_BYTES)
+    if not is_text:
+        raise OptionError(
+            f"{path}: is there already and not a text file; choose another --output"
+        )
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:

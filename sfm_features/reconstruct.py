@@ -13,13 +13,14 @@ from sfm_features.errors import (
     InputError,
     MissingExtra,
     ReconstructionError,
+    refuse_unused,
     require_at_least,
     require_files,
 )
-from sfm_features.extract import ExtractOptions, extract
+from sfm_features.extract import ExtractOptions, extract, refuse_extraction
 from sfm_features.images import list_images
 from sfm_features.journal import explain_os_errors
-from sfm_features.match import MatchOptions, match, refuse_turntable
+from sfm_features.match import MatchOptions, match, refuse_matching
 from sfm_features.metrics import model_errors
 from sfm_features.pairs import (
     pair_exhaustively,
@@ -106,7 +107,9 @@ def reconstruct(
     True poses are only compared with. Raises ReconstructionError when no model comes
     out, with the summary and the report written.
     """
-    refuse_turntable(options.matches, matching)
+    _refuse_unused(options)
+    refuse_extraction(options.features, extraction)
+    refuse_matching(options.matches, matching)
     watch, workspace = Stopwatch(), Workspace(output)
     features = options.features or workspace.features
     matches = options.matches or workspace.matches
@@ -154,6 +157,18 @@ def reconstruct(
     return summary
 
 
+def _refuse_unused(options: ReconstructOptions) -> None:
+    """Raise OptionError for a choice of pairs that is made already."""
+    choice = ("pairing", "overlap", "neighbours", "codebook")
+    remedy = "leave out one of the two"
+    if options.matches is not None:
+        why = f"the pairs that {options.matches} has are used (--matches); {remedy}"
+        refuse_unused(options, ("pairs", *choice), why)
+    if options.pairs is not None:
+        why = f"the pairs of {options.pairs} are used (--pairs); {remedy}"
+        refuse_unused(options, choice, why)
+
+
 @dataclass(frozen=True)
 class _Given:
     """What the models are made of: of the files, these images and pairs."""
@@ -179,6 +194,11 @@ def _prepare(
         return extracted.names, extracted.skipped
     with FeatureStore.open(features) as store:
         there = store.names()
+    if not there:
+        raise InputError(
+            f"{features}: has no features of any image; give another file with "
+            "--features"
+        )
     if extraction.image_list is None:
         return there, {}
     listed = list_images(images, extraction.image_list)

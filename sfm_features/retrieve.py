@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, require_other_file
 from sfm_features.nets.vlad import Vlad, load_vlad
 from sfm_features.nets.weights import BUNDLED, Card
 from sfm_features.store import FeatureStore, GlobalStore
@@ -35,19 +35,24 @@ class DescribeSummary:
 
 
 def describe(
-    features: Path, output: Path, codebook: Path | None = None
+    features: Path,
+    output: Path,
+    codebook: Path | None = None,
+    overwrite: bool = False,
 ) -> DescribeSummary:
     """Describe the images of a feature file into an HDF5 file, or complete it.
 
-    Without a codebook of one's own, features must be evo's or evo-fine's.
+    Without a codebook of one's own, features must be evo's or evo-fine's. `overwrite`
+    starts the file anew, once all that is given was checked.
     """
     start = time.perf_counter()
+    require_other_file(output, features, codebook)
     path = codebook or BUNDLED_CODEBOOK
     with FeatureStore.open(features) as store:
         vlad, card = load_vlad(path)
         _check_fit(store, vlad, card, path)
         config = describe_settings(store, card)
-        with GlobalStore.append(output, config) as described:
+        with GlobalStore.append(output, config, overwrite) as described:
             missing = [
                 n for n in store.names() if not is_described(described, store, n)
             ]

@@ -8,17 +8,7 @@ from typing import Annotated, TypeAlias
 
 import tyro
 
-from sfm_features.journal import explain_os_errors, journal_path
-
 Positional: TypeAlias = Annotated[Path, tyro.conf.Positional]
-
-
-def start_anew(output: Path, overwrite: bool) -> None:
-    """Delete an HDF5 file and its journal if asked to."""
-    if overwrite:
-        with explain_os_errors(output):
-            output.unlink(missing_ok=True)
-            journal_path(output).unlink(missing_ok=True)
 
 
 def say(text: str) -> None:

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfm_features import colmap
-from sfm_features.errors import InputError, require_at_least, require_files
-from sfm_features.extract import ExtractOptions, extract
+from sfm_features.errors import (
+    InputError,
+    refuse_unused,
+    require_at_least,
+    require_files,
+)
+from sfm_features.extract import ExtractOptions, extract, refuse_extraction
+from sfm_features.images import require_folder
 from sfm_features.journal import explain_os_errors
-from sfm_features.match import MatchOptions, match, refuse_turntable
+from sfm_features.match import MatchOptions, match, refuse_matching
 from sfm_features.pairs import (
     pair_by_covisibility,
     pair_by_poses,
@@ -69,7 +75,10 @@ def triangulate(
     run: RunOptions = RunOptions(),
 ) -> Summary:
     """Triangulate the images of a posed model into OUTPUT/sparse/0."""
-    refuse_turntable(options.matches, matching)
+    _refuse_unused(options, extraction)
+    refuse_extraction(options.features, extraction)
+    refuse_matching(options.matches, matching)
+    require_folder(images)
     watch, workspace = Stopwatch(), Workspace(output)
     known = colmap.read_model(model)
     names = sorted(known.images)
@@ -132,6 +141,19 @@ def _refuse_input(workspace: Workspace, model: Path) -> None:
             f"{model}: would be replaced by what is made from it; choose another "
             "--output"
         )
+
+
+def _refuse_unused(options: TriangulateOptions, extraction: ExtractOptions) -> None:
+    """Raise OptionError for a choice of images or pairs that is made already."""
+    why = "the images are those of the model; leave it out"
+    refuse_unused(extraction, ["image_list"], why)
+    remedy = "leave out one of the two"
+    if options.matches is not None:
+        why = f"the pairs that {options.matches} has are used (--matches); {remedy}"
+        refuse_unused(options, ("pairs", "neighbours"), why)
+    if options.pairs is not None:
+        why = f"the pairs of {options.pairs} are used (--pairs); {remedy}"
+        refuse_unused(options, ["neighbours"], why)
 
 
 def _forget_models(workspace: Workspace) -> None:

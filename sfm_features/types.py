@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sfm_features.errors import require_at_least
+
 PIXEL_CENTRE = 0.5
 """COLMAP's coordinate of the centre of the top-left pixel."""
 
@@ -44,6 +46,9 @@ class RunOptions:
     """Same seed, same machine: same result."""
     strict: bool = False
     """Stop at the first bad image or pair instead of skipping it."""
+
+    def __post_init__(self) -> None:
+        require_at_least(0, seed=self.seed)  # COLMAP takes -1 as random
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,7 @@ def import_database(
     forget_stamp(workspace.database)
     forget_stamp(workspace.verification)  # what was verified was in the old one
     with FeatureStore.open(features) as f, MatchStore.open(matches) as m:
+        _refuse_other_features(f, m, pairs)
         colmap.import_features_and_matches(
             workspace.database,
             images,
@@ -175,6 +176,21 @@ def import_database(
         )
     write_stamp(workspace.database, stamp)
     return stamp
+
+
+def _refuse_other_features(
+    features: FeatureStore, matches: MatchStore, pairs: Sequence[Pair]
+) -> None:
+    """Raise InputError for matches that tell that they were made of other features."""
+    names = {name for pair in pairs for name in pair}
+    known = {name: features.fingerprint(name) for name in names}
+    for pair in pairs:
+        if not matches.has_of(pair, (known[pair[0]], known[pair[1]])):
+            raise InputError(
+                f"{matches.path}: its matches of {pair[0]!r} and {pair[1]!r} are of "
+                f"other features than those of {features.path}; give the features "
+                "that were matched, or match these"
+            )
 
 
 def _model_state(model: Path | None) -> list[tuple[str, tuple[int, int]]]:

@@ -50,6 +50,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_a_demo_of_no_size_leaves_its_folder_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size in (["0", "0"], ["640", "-480"]):
+        assert main(["demo", "--output", str(tmp_path), "--size", *size]) == 2
+        assert "at least 16 px" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_stages_by_hand(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,6 +82,46 @@ def test_stages_by_hand(
     assert main([*limited, "--overwrite"]) == 0
     with FeatureStore.open(Path(features)) as f:
         assert max(len(f.read(name)) for name in f.names()) == 9
+
+
+def test_overwriting_waits_until_all_is_checked(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, pairs, matches = (
+        str(tmp_path / name) for name in ("f.h5", "p.txt", "m.h5")
+    )
+    extraction = ["extract", str(photos), "--output", features, "--overwrite"]
+    assert main(extraction) == 0
+    how = ["pairs", "--method", "exhaustive", "--features", features]
+    assert main([*how, "--output", pairs]) == 0
+    matching = ["match", features, "--pairs", pairs, "--overwrite", "--output"]
+    assert main([*matching, matches]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    mistakes = {
+        ("extract", f"{photos}s", *extraction[2:]): "no such folder",
+        (*extraction, "--extractor", "sfit"): "did you mean",
+        (*extraction, "--weights", pairs): "p.txt",
+        (*extraction, "--image-list", features): "f.h5",
+        (*matching, matches, "--ratio", "7"): "ratio",
+        (*matching, features): "would be overwritten",
+        (*matching, pairs): "would be overwritten",
+        ("describe", features, "--output", features, "--overwrite"): "would be over",
+        (*how, "--output", features): "would be overwritten",
+        (*how, "--output", matches): "not a text file",
+        ("describe", features, "--output", matches, "--overwrite")
+        + ("--codebook", pairs): "p.txt",
+    }
+    for arguments, words in mistakes.items():
+        capsys.readouterr()
+        assert main(arguments) == 2, arguments
+        assert words in capsys.readouterr().err
+    with FeatureStore.append(Path(features), {}, anew=True):
+        assert main(extraction) == 2  # another process is writing it
+        before[Path(features)] = Path(features).read_bytes()
+    assert "another process" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before}
+    assert main(extraction) == 0
+    assert main([*matching, matches]) == 0
 
 
 @pytest.mark.parametrize(
@@ -100,6 +149,16 @@ def test_stages_by_hand(
         (
             ["reconstruct", "a", "--output", "o", "--min-inliers", "0"],
             "--min-inliers 0: must",
+        ),
+        (["reconstruct", "a", "--output", "o", "--seed", "-1"], "--seed -1: must"),
+        (
+            ["extract", "a", "--output", "o", "--seed", "3000000000"],
+            "--seed 3000000000: must be at most 2147483647",
+        ),
+        *(
+            (["reconstruct", "a", "--output", "o", f"--{flag}", "99999999999"], flag)
+            for flag in ("min-inliers", "max-trials", "max-runtime-s", "min-matches")
+            + ("min-model-size", "snapshot-images", "num-threads", "max-keypoints")
         ),
     ],
 )

@@ -152,6 +152,15 @@ def test_a_mask_may_be_made_on_the_upright_image(tmp_path: Path, upright: bool) 
     assert len(x) == 60 and lying[y, x].all()
 
 
+@pytest.mark.parametrize("extractor", ["sift", "evo"])
+def test_all_keypoints_may_be_asked_for(tmp_path: Path, extractor: str) -> None:
+    """With masks four times as many are asked for, which no C int would hold."""
+    write_image(tmp_path / "i" / "x.png", make_texture((80, 60)))
+    write_image(tmp_path / "m" / "x.png", np.full((60, 80, 3), 255, np.uint8))
+    options = ExtractOptions(extractor, 2**31 - 1, masks=tmp_path / "m")
+    assert extract(tmp_path / "i", tmp_path / "f.h5", options).written == 1
+
+
 def test_masks_remove_keypoints_but_not_their_number(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,3 +227,15 @@ def test_a_photo_that_was_replaced_is_extracted_and_matched_again(
         count = len(store.read_keypoints("2.png"))
     with MatchStore.open(matches) as store:
         assert (store.read(("1.png", "2.png")).indices[:, 1] < count).all()
+
+
+def test_nothing_is_left_of_a_photograph_that_became_unreadable(
+    photos: Path, tmp_path: Path
+) -> None:
+    name, output = "a/view 0.png", tmp_path / "f.h5"
+    extract(photos, output)
+    (photos / name).write_text("junk")
+    summary = extract(photos, output)
+    assert (summary.written, summary.reused, list(summary.skipped)) == (0, 5, [name])
+    assert len(read_all(output)) == 5 and name not in read_all(output)
+    assert extract(photos, output).reused == 5

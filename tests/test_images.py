@@ -49,6 +49,24 @@ def test_image_list_selects_and_suggests(tmp_path: Path) -> None:
         images.list_images(tmp_path, wanted)
 
 
+def test_image_list_may_be_made_by_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("i/one.png", "i/a/two.png", "out.png"):
+        write_image(tmp_path / name, make_texture((8, 8)))
+    folder, wanted = tmp_path / "i", tmp_path / "list.txt"
+    (tmp_path / "link").symlink_to(folder)
+    wanted.write_text(f"./one.png\none.png\n{folder}/a/two.png\na//../a/./two.png\n")
+    assert images.list_images(folder, wanted) == ["a/two.png", "one.png"]
+    assert images.list_images(tmp_path / "link", wanted) == ["a/two.png", "one.png"]
+    monkeypatch.chdir(tmp_path)
+    assert images.list_images(Path("i"), wanted) == ["a/two.png", "one.png"]
+    for name in ("../out.png", "a/../../out.png", f"{tmp_path}/out.png"):
+        wanted.write_text(f"{name}\n")
+        with pytest.raises(InputError, match=r"list\.txt.*out\.png', which lies out"):
+            images.list_images(folder, wanted)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_reported_and_undone(tmp_path: Path, orientation: int) -> None:
     picture = make_texture((40, 30))
@@ -191,7 +209,9 @@ def test_bad_files_are_named_with_the_cause(tmp_path: Path) -> None:
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
     (tmp_path / "tail.jpg").write_bytes(jpeg + b"trailing bytes of a phone")
-    assert images.decode(tmp_path / "tail.jpg").size == (64, 48)
+    (tmp_path / "tail.png").write_bytes(png + b"what an editor left there" * 9)
+    for name in ("tail.jpg", "tail.png"):
+        assert images.decode(tmp_path / name).size == (64, 48)
 
 
 def test_resizing_is_undone_exactly() -> None:

@@ -196,6 +196,20 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     JournaledFile(tmp_path / "f").close()
 
 
+def test_a_file_that_is_begun_anew_has_no_journal_of_the_old(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"before")
+    journal_path(tmp_path / "f").write_bytes(b"of it")
+    file = JournaledFile(tmp_path / "f")
+    with pytest.raises(BusyStore):
+        JournaledFile(tmp_path / "f", anew=True)
+    file.close()
+    assert (tmp_path / "f").read_bytes() == b"before"
+    journal_path(tmp_path / "f").write_bytes(b"of it")
+    file = JournaledFile(tmp_path / "f", anew=True)
+    assert file.is_new and not journal_path(tmp_path / "f").exists()
+    file.close()
+
+
 def test_an_absent_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="folder does not exist"):
         JournaledFile(tmp_path / "no" / "f")

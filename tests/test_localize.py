@@ -171,6 +171,8 @@ def test_priors_are_read_and_checked(
     assert main([*command, "--output", str(output), *given]) == 0
     records = json.loads((output / "poses.json").read_text())
     assert [r["status"] for r in records] == ["no candidates", "localized"]
+    with pytest.raises(OptionError, match="--max-distance: needs --priors"):
+        localize(*(Path(source),) * 3, options=LocalizeOptions(max_distance=1))
 
 
 def test_priors_may_name_files_with_spaces(tmp_path: Path) -> None:

@@ -91,3 +91,9 @@ def test_images_are_loaded_about_once_per_tile(monkeypatch: pytest.MonkeyPatch) 
 def test_unknown_matcher_lists_the_choices(features: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"did you mean 'nearest'.*choose from"):
         match(features, [NAMES[:2]], tmp_path / "m.h5", MatchOptions(matcher="neerest"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), 7.0, -1.1])
+def test_a_similarity_that_cannot_be_is_refused(value: float) -> None:
+    with pytest.raises(OptionError, match="--min-similarity"):
+        MatchOptions(min_similarity=value)

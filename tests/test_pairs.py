@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sfm_features import pairs
 from sfm_features.errors import InputError, OptionError, PairsError
+from sfm_features.store import FeatureStore
 from sfm_features.types import Camera, Model, Pose, RegisteredImage
 
 
@@ -29,6 +31,18 @@ def test_sequential_steps() -> None:
     assert pairs.pair_sequentially(["b", "a", "c"], 1) == [("a", "b"), ("a", "c")]
     with pytest.raises(OptionError, match="--overlap 0"):
         pairs.pair_sequentially(names, 0)
+    everything = pairs.pair_sequentially(names, 10**11)  # and not for ever
+    assert everything == pairs.pair_exhaustively(names)
+    for last in (31, 32, 33):  # the steps 16 and 32 are the last that fit
+        steps = {int(b) - int(a) for a, b in pairs.pair_sequentially(names[:last], 6)}
+        assert steps == {*range(1, 7), 8, 16} | ({32} if last > 32 else set())
+
+
+@pytest.mark.parametrize("value", [float("nan"), -1.0, -5.0])
+@pytest.mark.parametrize("option", ["max_distance", "max_angle_deg"])
+def test_bounds_without_sense_are_refused(option: str, value: float) -> None:
+    with pytest.raises(OptionError, match=option.replace("_", "-")):
+        pairs.PairOptions(**{option: value})
 
 
 def test_by_distance_and_poses() -> None:
@@ -147,3 +161,34 @@ def test_absent_and_empty_files(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("# nothing\n")
     with pytest.raises(PairsError, match="lists no pair"):
         pairs.read_pairs(tmp_path / "empty.txt")
+
+
+def test_what_is_no_pairs_file_is_not_overwritten(tmp_path: Path) -> None:
+    features, listed, photo = (tmp_path / n for n in ("f.h5", "q.txt", "a.jpg"))
+    FeatureStore.append(features, {}).close()
+    listed.write_text("a.jpg\n")
+    photo.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
+    options = pairs.PairOptions(features=features, queries=str(listed))
+    for path in (features, listed, photo):
+        with pytest.raises(OptionError, match=f"{path.name}: is .* another --output"):
+            pairs.refuse_loss(path, options)
+    pairs.write_pairs(tmp_path / "pairs.txt", [("a", "b")])
+    for name in ("pairs.txt", "new.txt"):
+        pairs.refuse_loss(tmp_path / name, options)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("sequential", {"queries": "abc"}, "--queries: --method sequential does not"),
+        ("exhaustive", {"overlap": 3}, "--overlap: --method exhaustive does not"),
+        ("covisibility", {"max_distance": 3}, "--max-distance: --method covisib"),
+        ("retrieval", {"max_distance": 3}, "--max-distance: needs --images or --model"),
+        ("sequential", {"features": Path("f"), "images": Path("i")}, "one of the two"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    method: pairs.PairMethod, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        pairs.choose_pairs(method, pairs.PairOptions(**options))

@@ -6,11 +6,12 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from samples import make_texture, write_image
+from samples import make_features, make_texture, write_image
 
 from sfm_features import colmap
 from sfm_features import reconstruct as stage
@@ -22,6 +23,7 @@ from sfm_features.errors import (
     Cancelled,
     InputError,
     MissingExtra,
+    OptionError,
     OutputError,
     PairsError,
     ReconstructionError,
@@ -29,9 +31,15 @@ from sfm_features.errors import (
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import claim
 from sfm_features.match import MatchOptions, match
-from sfm_features.pairs import PairOptions, choose_pairs, read_pairs
+from sfm_features.pairs import (
+    PairOptions,
+    choose_pairs,
+    pair_exhaustively,
+    read_pairs,
+)
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import read_truth
+from sfm_features.store import FeatureStore
 from sfm_features.summary import Summary
 from sfm_features.training.codebook import train_codebook
 from sfm_features.types import RunOptions
@@ -228,7 +236,8 @@ def test_only_what_is_asked_for_is_used(
     assert used and set(used) <= {(names[0], names[1]), (names[1], names[2])}
     assert "was not paired" in summary.unregistered[names[5]]
     features = replace(QUICK, features=output / "features.h5")
-    assert reconstruct(photos, tmp_path / "given", features, few).images == 6
+    listing = ExtractOptions(image_list=listed)
+    assert reconstruct(photos, tmp_path / "given", features, listing).images == 6
 
 
 def test_a_database_that_was_deleted_is_verified_again(
@@ -423,3 +432,56 @@ def test_the_demo_meets_its_bounds(tmp_path: Path, seed: int) -> None:
     assert errors.registered == errors.expected == 30
     assert errors.median_centre_share < 0.005
     assert errors.median_rotation_error_deg < 0.2
+
+
+def test_matches_of_other_features_are_refused(
+    town_photos: Path, tmp_path: Path
+) -> None:
+    """As many keypoints elsewhere: all matches would be wrong, none out of range."""
+    names = [f"view000{i}.jpg" for i in range(3)]
+    paths = [tmp_path / name for name in ("mine.h5", "other.h5")]
+    for seed, path in enumerate(paths):
+        with FeatureStore.append(path, {}) as store:
+            for i, name in enumerate(names):
+                store.write(name, make_features(seed=3 * seed + i))
+    match(paths[0], pair_exhaustively(names), tmp_path / "m.h5")
+    options = replace(QUICK, features=paths[1], matches=tmp_path / "m.h5")
+    with pytest.raises(InputError, match=r"m\.h5.*'view0000\.jpg'.*other\.h5"):
+        reconstruct(town_photos / "images", tmp_path / "out", options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"matches": "m.h5", "pairs": "p.txt"}, "--pairs: the pairs that .*m.h5"),
+        ({"matches": "m.h5", "pairing": "sequential"}, "--pairing: the pairs that"),
+        ({"pairs": "p.txt", "overlap": 3}, r"--overlap: the pairs of .*p\.txt"),
+        ({"features": "f.h5", "extractor": "sift"}, r"--extractor: .* of .*f\.h5"),
+        ({"features": "f.h5", "max_keypoints": 9}, "--max-keypoints: the features"),
+        ({"matches": "m.h5", "ratio": 0.8}, "--ratio: .*leave out --matches, or make"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    for name in ("f.h5", "m.h5", "p.txt"):
+        (tmp_path / name).touch()
+    given: list[dict[str, Any]] = [{}, {}, {}]
+    kinds = (ReconstructOptions, ExtractOptions, MatchOptions)
+    for name, value in options.items():
+        is_file = name in ("features", "matches", "pairs")
+        kind = next(i for i, made in enumerate(kinds) if hasattr(made, name))
+        given[kind][name] = tmp_path / value if is_file else value
+    made = [kind(**part) for kind, part in zip(kinds, given, strict=True)]
+    with pytest.raises(OptionError, match=words):
+        reconstruct(tmp_path, tmp_path / "out", *made)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_without_features_is_named(town_photos: Path, tmp_path: Path) -> None:
+    """As hloc's matches are, which say nothing of what they hold."""
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["a.jpg/b.jpg/matches0"] = np.zeros(3, np.int32)
+    options = replace(QUICK, features=tmp_path / "m.h5")
+    with pytest.raises(InputError, match=r"m\.h5: has no features of any image"):
+        reconstruct(town_photos / "images", tmp_path / "out", options)

@@ -245,6 +245,38 @@ def test_flipped_bytes_never_crash(tmp_path: Path) -> None:
             assert "f.h5" in str(error)
 
 
+def test_senseless_attributes_and_sizes_are_damage(tmp_path: Path) -> None:
+    def make(name: str, **attributes: object) -> Path:
+        path = tmp_path / name
+        with FeatureStore.append(path, {"extractor": "sift"}) as store:
+            store.write("a.jpg", make_features())
+        with h5py.File(path, "r+") as file:
+            file.attrs.update(attributes)
+        return path
+
+    for config in ("{cut", "[1]", 7):
+        with (
+            FeatureStore.open(make(f"{config}.h5", config=config)) as store,
+            pytest.raises(DamagedStore, match=r"h5: part of it .*; delete it"),
+        ):
+            _ = store.config
+    for version in ("one", np.array([1, 2])):
+        path = make(f"v{version}.h5", format_version=version)
+        for call in (FeatureStore.open, lambda path: FeatureStore.append(path, {})):
+            with pytest.raises(DamagedStore, match=r"v.*\.h5: .*format_version"):
+                call(path)
+    # What another tool may call so is not ours to read.
+    with FeatureStore.open(make("foreign.h5", format="x", config="{cut")) as store:
+        assert store.config == {}
+    path = make("size.h5")
+    with h5py.File(path, "r+") as file:
+        file["a.jpg/image_size"][...] = 0
+    with FeatureStore.open(path) as store:
+        for read in (store.read, store.read_size):
+            with pytest.raises(DamagedStore, match=r"size\.h5.*image_size is 0 x 0"):
+                read("a.jpg")
+
+
 def test_a_folder_may_be_called_like_a_part_of_the_layout(tmp_path: Path) -> None:
     names = ["a.jpg", "image_size/c.jpg", "keypoints/b.jpg"]
     with FeatureStore.append(tmp_path / "f.h5", {}) as store:
@@ -344,6 +376,18 @@ def test_shapes_of_matches_are_named(
         store.read(("a.jpg", "b.jpg"))
 
 
+def test_the_file_of_another_tool_is_not_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        file.create_group("a.jpg")["keypoints"] = make_features().keypoints
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"f\.h5: was made by another tool.*--output"):
+        FeatureStore.append(path, {})
+    assert path.read_bytes() == before
+    with FeatureStore.append(path, {}, anew=True) as store:
+        assert store.names() == []
+
+
 def test_names_that_collide_are_refused() -> None:
     refuse_collisions(["a/b.jpg", "a_b.jpg", "a/b.jpg"])
     with pytest.raises(NameCollision, match=r"'a/b.jpg' and 'a-b.jpg'"):
@@ -353,6 +397,8 @@ def test_names_that_collide_are_refused() -> None:
 def test_absent_entries_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no\.h5: no such file"):
         FeatureStore.open(tmp_path / "no.h5")
+    with pytest.raises(InputError, match="is a folder; give a file of matches"):
+        MatchStore.open(tmp_path)
     with (
         FeatureStore.append(tmp_path / "f.h5", {}) as store,
         pytest.raises(InputError, match=r"no complete features of 'x\.jpg'"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sfm_features import colmap
-from sfm_features.errors import InputError
+from sfm_features.errors import InputError, OptionError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.scenes import read_truth
 from sfm_features.triangulate import TriangulateOptions, triangulate
@@ -108,3 +108,23 @@ def test_the_model_that_is_read_is_not_written(
     shutil.copytree(posed, model)
     with pytest.raises(InputError, match="would be replaced by what is made from it"):
         triangulate(model, town_photos / "images", tmp_path)
+
+
+def test_an_absent_folder_is_named(posed: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no: no such folder"):
+        triangulate(posed, tmp_path / "no", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_would_have_no_effect_is_refused(posed: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.touch()
+    for options, extraction, words in (
+        (TriangulateOptions(), ExtractOptions(image_list=given), "--image-list: .*mod"),
+        (TriangulateOptions(features=given), ExtractOptions("sift"), "--extractor"),
+        (TriangulateOptions(matches=given, pairs=given), ExtractOptions(), "--pairs"),
+        (TriangulateOptions(pairs=given, neighbours=3), ExtractOptions(), "--neighb"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            triangulate(posed, tmp_path, tmp_path / "out", options, extraction)
+    assert not (tmp_path / "out").exists()

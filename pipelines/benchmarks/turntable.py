@@ -162,7 +162,7 @@ def _measure(scene: Path, run: _Run, seeds: Sequence[int]) -> Row:
                 scene / "images",
                 output,
                 options,
-                extraction,
+                extraction if first else ExtractOptions(),
                 matching if first else MatchOptions(),
                 run=RunOptions(seed=seed),
             )

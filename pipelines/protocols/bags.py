@@ -76,7 +76,7 @@ def _measure_bag(
     poses: dict[str, Pose] = {}
     try:
         reconstruct(
-            scene.images, folder, options, setup.extraction, setup.matching, cameras,
+            scene.images, folder, options, matching=setup.matching, cameras=cameras,
             run=replace(setup.run, strict=False),
         )  # fmt: skip
         model = read_model(list_models(folder / "sparse")[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from pipelines.protocols.eth3d_scenes import Scene
 from sfm_features.colmap import read_model
 from sfm_features.errors import InputError
 from sfm_features.journal import explain_os_errors
-from sfm_features.pairs import write_pairs
 from sfm_features.triangulate import TriangulateOptions, triangulate
 from sfm_features.types import F64
 
@@ -28,14 +26,11 @@ def measure_surface(
     scene: Scene, output: Path, settings: Settings, evaluator: Path | None
 ) -> dict[str, Cell]:
     """Triangulate a scene that was prepared; write points.ply, and have it measured."""
-    pairs = output / "pairs.txt"
-    write_pairs(pairs, combinations(sorted(scene.model.images), 2))
     options = TriangulateOptions(
-        features=output / "features.h5", matches=output / "matches.h5", pairs=pairs
+        features=output / "features.h5", matches=output / "matches.h5"
     )
     triangulate(
-        scene.reference, scene.images, output / "points", options,
-        settings.extraction, run=settings.run,
+        scene.reference, scene.images, output / "points", options, run=settings.run
     )  # fmt: skip
     made = read_model(output / "points/sparse/0")
     path = output / "points.ply"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -95,6 +95,16 @@ def parse_params(model: str, text: str) -> tuple[float, ...]:
             f"by commas: {', '.join(names)}"
         )
     return params
+
+
+def warn_of_unused_globs(options: CameraOptions, names: Sequence[str]) -> None:
+    """Say which patterns match none of the images, as a misspelt one would."""
+    for rule in map(_parse_glob, options.camera_globs):
+        if not any(fnmatchcase(name, rule.pattern) for name in names):
+            log.warning(
+                "--camera-globs: no image is called like %r, %r is one",
+                *(rule.pattern, min(names, default="")),
+            )
 
 
 class CameraBook:

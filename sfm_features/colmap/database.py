@@ -13,7 +13,11 @@ import pycolmap
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sfm_features.colmap.cameras import CameraBook, CameraOptions
+from sfm_features.colmap.cameras import (
+    CameraBook,
+    CameraOptions,
+    warn_of_unused_globs,
+)
 from sfm_features.colmap.convert import to_colmap_camera
 from sfm_features.colmap.files import remove_database, require_space
 from sfm_features.colmap.logs import forward_logs
@@ -55,6 +59,7 @@ def import_features_and_matches(
             pycolmap.Database.open(draft) as handle,
             pycolmap.DatabaseTransaction(handle),
         ):
+            warn_of_unused_globs(cameras, names)
             book = CameraBook(cameras, images_dir)
             writer = _Writer(handle, database, names, book, reference, same_camera)
             writer.write_images(keypoints)

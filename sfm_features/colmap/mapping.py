@@ -69,6 +69,7 @@ class MapperOptions:
             raise OptionError(
                 f"--num-threads {self.num_threads}: must be at least 1, or -1 = all"
             )
+        require_at_least(-1, num_threads=self.num_threads)
         require_at_least(
             1, min_model_size=self.min_model_size, min_matches=self.min_matches
         )

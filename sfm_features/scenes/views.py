@@ -20,6 +20,8 @@ DETOURS = sorted(
 )
 """How to go around what is in the way, nearest first: further out, to the side."""
 
+_LEAST_SIDE = 16
+
 
 @dataclass(frozen=True)
 class View:
@@ -40,6 +42,11 @@ def town_views(
     """
     if count < 1:
         raise OptionError(f"count is {count}; a walk needs at least one view")
+    if min(size) < _LEAST_SIDE:
+        raise OptionError(
+            f"size is {size[0]} x {size[1]}; a photograph needs at least {_LEAST_SIDE} "
+            "px on each side"
+        )
     rng = np.random.default_rng([seed, 11])
     camera = _make_camera(rng, size)
     waves = rng.uniform(0, 2 * np.pi, 6)

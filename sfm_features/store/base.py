@@ -50,6 +50,8 @@ class Store:
     @hold_interrupts()
     def open(cls, path: Path) -> Self:
         """Open a file to read; raise DamagedStore when it is not readable HDF5."""
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; give a file of {cls.kind}")
         if not path.is_file():
             raise InputError(f"{path}: no such file; make it with `sfm-features`")
         recover(path)
@@ -65,9 +67,12 @@ class Store:
 
     @classmethod
     @hold_interrupts()
-    def append(cls, path: Path, config: Config) -> Self:
-        """Create a file, or continue one that was made with the same config."""
-        journaled = JournaledFile(path)
+    def append(cls, path: Path, config: Config, anew: bool = False) -> Self:
+        """Create a file, or continue one that was made with the same config.
+
+        Or, if asked to, start it anew: what it held is lost.
+        """
+        journaled = JournaledFile(path, anew)
         try:
             is_new = journaled.is_new
             with _explain_open_errors(path):
@@ -77,6 +82,11 @@ class Store:
                 if is_new:
                     store._write_header(config)
                     store.commit()
+                elif not store._ours:  # it says nothing of how it was made
+                    raise StoreError(
+                        f"{path}: was made by another tool, so nothing is added to "
+                        "it; choose another --output"
+                    )
                 store._check_kind()
                 store._check_config(config)
         except BaseException:
@@ -119,10 +129,16 @@ class Store:
     @property
     def config(self) -> Config:
         """The settings the file was made with; empty in a file that is not ours."""
-        settings: Config = json.loads(self._file.attrs.get("config", "{}"))
+        if not self._ours:
+            return {}
+        with explain_damage(self.path, self._ours):
+            settings = json.loads(str(self._file.attrs.get("config", "{}")))
+            if not isinstance(settings, dict):
+                raise ValueError(f"its settings are {settings!r}")
         return settings
 
     def _write_header(self, config: Config) -> None:
+        self._ours = True
         self._file.attrs["format"] = _FORMAT
         self._file.attrs["format_version"] = _FORMAT_VERSION
         self._file.attrs["kind"] = self.kind
@@ -135,6 +151,8 @@ class Store:
                 f"{self.path}: holds {kind}, not {self.kind}; give the other file"
             )
         version = self._file.attrs.get("format_version", _FORMAT_VERSION)
+        if not isinstance(version, int | np.integer):
+            raise ValueError(f"format_version is {version!r}")
         if version > _FORMAT_VERSION:
             raise StoreError(
                 f"{self.path}: written by a newer version (format {version}); "
@@ -142,8 +160,6 @@ class Store:
             )
 
     def _check_config(self, wanted: Config) -> None:
-        if not self._ours:
-            return  # another tool's file says nothing of how it was made
         stored = self.config
         for field in sorted({*stored, *wanted}):
             if stored.get(field) != json.loads(json.dumps(wanted.get(field))):
@@ -192,6 +208,12 @@ class NamedStore(Store):
         """List the images that are complete, sorted."""
         with explain_damage(self.path, self._ours):
             return sorted(self._walk(self._file, ""))
+
+    @hold_interrupts()
+    def drop(self, name: str) -> None:
+        """Forget an image; it is gone after the next commit."""
+        with explain_damage(self.path, self._ours):
+            del self._file[name]
 
     def _walk(self, group: Any, prefix: str) -> Iterator[str]:
         # A folder of photographs may be called like it.

@@ -64,6 +64,8 @@ class FeatureStore(NamedStore):
         """Read only the width and height of one image."""
         with explain_damage(self.path, self._ours):
             width, height = map(int, read_array(self._file[name], "image_size", 1))
+            if min(width, height) < 1:
+                raise ValueError(f"{name}: its image_size is {width} x {height}")
         return width, height
 
     @hold_interrupts()

@@ -57,6 +57,21 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     assert one.read_bytes() == other.read_bytes()
 
 
+def test_patterns_that_match_no_image_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = make_scene(tmp_path)
+    globs = (f"{min(scene.names)}=OPENCV", "dron/*=OPENCV")
+    cameras = CameraOptions(camera_globs=globs)
+    import_features_and_matches(
+        *(tmp_path / "d.db", None, scene.names, cameras, scene.features(), [])
+    )
+    assert caplog.text.count("--camera-globs") == 1
+    assert (
+        f"no image is called like 'dron/*', {min(scene.names)!r} is one" in caplog.text
+    )
+
+
 def test_the_order_of_a_pair_does_not_matter(tmp_path: Path) -> None:
     scene = make_scene(tmp_path, images=2)
     first, second = sorted(scene.names)
