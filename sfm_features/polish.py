@@ -30,18 +30,18 @@ _PICTURES_BYTES = 1 << 30
 
 def polish(
     images: Path,
-    sparse: Path,
+    source: Path,
+    target: Path,
     options: colmap.MapperOptions,
     stop: colmap.Cancellation,
     points_only: bool = False,
 ) -> None:
-    """Place the keypoints of all models anew, and adjust the models to them.
+    """Place the keypoints of a folder's models anew, and adjust the models to them.
 
-    With `points_only` poses and cameras stay as they are. `sparse` changes as a whole
-    or not at all; a second time changes little more.
-    Raises Cancelled.
+    With `points_only` poses and cameras stay as they are. `target` appears as a whole
+    or not at all; polished a second time, models change little more. Raises Cancelled.
     """
-    models = [colmap.read_model(path) for path in colmap.list_models(sparse)]
+    models = [colmap.read_model(path) for path in colmap.list_models(source)]
     read = Recent(partial(_read_picture, images), _weigh, _PICTURES_BYTES)
     moved = [_place_anew(model, read, stop) for model in models]
     sizes = [
@@ -50,7 +50,7 @@ def polish(
         for image in model.images.values()
     ]
     exact_px = _EXACT_PX * max(1.0, median(sizes) / _SIDE_PX)
-    colmap.adjust_models(sparse, moved, exact_px, options, stop, points_only)
+    colmap.adjust_models(source, target, moved, exact_px, options, stop, points_only)
 
 
 def _place_anew(

@@ -22,13 +22,13 @@ from sfm_features.images import list_images
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_matching
 from sfm_features.metrics import model_errors
+from sfm_features.modelling import ModelMaker, verify
 from sfm_features.pairs import (
     pair_exhaustively,
     pair_sequentially,
     read_pairs,
     write_pairs,
 )
-from sfm_features.polish import polish
 from sfm_features.reporting import report_reconstruction
 from sfm_features.similar import close_loops
 from sfm_features.still import explain_still
@@ -39,13 +39,9 @@ from sfm_features.workspace import (
     Stopwatch,
     Workspace,
     claim_output,
-    digest,
-    forget_stamp,
-    has_stamp,
     import_database,
     list_matched,
     stamp_features,
-    write_stamp,
 )
 
 logger = logging.getLogger(__name__)
@@ -129,18 +125,9 @@ def reconstruct(
                     workspace, images, features, matches, cameras, names, pairs
                 )
             with watch.time("verify"):
-                verified = _verify(workspace, verification, run.seed, imported, stop)
-            mapped = digest(verified, mapping, run.seed)
-            with watch.time("map"):
-                done = options.polish and _is_polished(workspace, mapped)
-                failure = (
-                    None
-                    if done
-                    else _map(workspace, images, mapping, run.seed, mapped, stop)
-                )
-            if options.polish and not done and failure is None:
-                with watch.time("polish"):
-                    _polish(workspace, images, mapping, mapped, stop)
+                verified = verify(workspace, verification, run.seed, imported, stop)
+            maker = ModelMaker(workspace, images, mapping, run.seed, verified, stop)
+            failure = maker.make(options.polish, watch)
         # After a failure what is there is an earlier run's.
         found = [] if failure else colmap.list_models(workspace.sparse)
         models = [colmap.read_model(path) for path in found]
@@ -276,71 +263,6 @@ def _pair_similar(
     describe(features, workspace.descriptors, options.codebook)
     following = pair_sequentially(names, options.overlap, quadratic=False)
     return close_loops(workspace.descriptors, names, following, options.neighbours)
-
-
-def _verify(
-    workspace: Workspace,
-    options: colmap.VerifyOptions,
-    seed: int,
-    imported: str,
-    stop: colmap.Cancellation,
-) -> str:
-    """Verify the matches unless it is done; return the stamp."""
-    product, stamp = workspace.verification, digest(imported, options, seed)
-    if not has_stamp(product, stamp):
-        forget_stamp(product)  # or, after a stop, it would vouch for the rows of two
-        colmap.verify_pairs(workspace.database, options, seed, cancellation=stop)
-        write_stamp(product, stamp)
-    return stamp
-
-
-def _map(
-    workspace: Workspace,
-    images: Path,
-    options: colmap.MapperOptions,
-    seed: int,
-    made_from: str,
-    stop: colmap.Cancellation,
-) -> ReconstructionError | None:
-    """Map unless it is done; continue a stopped mapping that was made from the same."""
-    sparse, started = workspace.sparse, workspace.root / "mapping"
-    if sparse.exists() and has_stamp(sparse, made_from):
-        return None
-    forget_stamp(sparse)
-    if not has_stamp(started, made_from):
-        colmap.drop_snapshots(sparse)
-        write_stamp(started, made_from)
-    resume = colmap.find_snapshot(sparse)
-    try:
-        colmap.run_mapper(
-            workspace.database, images, sparse, options, seed, stop, resume
-        )
-    except ReconstructionError as error:
-        return error
-    write_stamp(sparse, made_from)
-    forget_stamp(started)
-    return None
-
-
-def _polish(
-    workspace: Workspace,
-    images: Path,
-    options: colmap.MapperOptions,
-    mapped: str,
-    stop: colmap.Cancellation,
-) -> None:
-    """Polish what was mapped, and stamp it as that."""
-    polish(images, workspace.sparse, options, stop)
-    write_stamp(workspace.sparse, _polished(mapped))
-
-
-def _is_polished(workspace: Workspace, mapped: str) -> bool:
-    sparse = workspace.sparse
-    return sparse.exists() and has_stamp(sparse, _polished(mapped))
-
-
-def _polished(mapped: str) -> str:
-    return digest(mapped, "polished")
 
 
 def _summarize(

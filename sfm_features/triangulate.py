@@ -18,6 +18,7 @@ from sfm_features.extract import ExtractOptions, extract, refuse_extraction
 from sfm_features.images import require_folder
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_matching
+from sfm_features.modelling import remove_models
 from sfm_features.pairs import (
     pair_by_covisibility,
     pair_by_poses,
@@ -111,7 +112,8 @@ def triangulate(
                     model,
                     workspace.database,
                     images,
-                    workspace.sparse / "0",
+                    (workspace.unpolished if options.polish else workspace.sparse)
+                    / "0",
                     run.seed,
                     options.max_error_px,
                     cancellation=stop,
@@ -119,9 +121,11 @@ def triangulate(
             if options.polish:
                 with watch.time("polish"):
                     polish(
-                        *(images, workspace.sparse, colmap.MapperOptions(), stop),
+                        *(images, workspace.unpolished, workspace.sparse),
+                        *(colmap.MapperOptions(), stop),
                         points_only=True,
                     )
+                    remove_models(workspace.unpolished)
         made = colmap.read_model(workspace.sparse / "0")
         stamp_features(workspace, features, made.images)
         summary = Summary(

@@ -67,6 +67,11 @@ class Workspace:
         return self.root / "sparse"
 
     @property
+    def unpolished(self) -> Path:
+        """Models on their way to `sparse`."""
+        return self.root / "unpolished"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

@@ -37,6 +37,7 @@ LEVELS = [
     ["localizer"],
     ["reporting", "query_report"],
     ["polish"],
+    ["modelling"],
     ["reconstruct", "triangulate", "localize", "map_add"],
     ["demo", "training"],
     ["object_commands", "map_commands", "training_commands"],

@@ -249,7 +249,7 @@ def test_models_become_exact(wall: Wall, tmp_path: Path) -> None:
     off = replace(wall, model=replace(wall.model, images=images))
     folder, sparse = off.write(tmp_path)
     fixed = colmap.MapperOptions(refine_focal_length=False, refine_extra_params=False)
-    polish(folder, sparse, fixed, colmap.Cancellation())
+    polish(folder, sparse, sparse, fixed, colmap.Cancellation())
     rotation_deg, error_px = measure(wall, sparse)
     assert rotation_deg < 0.03
     assert error_px < 0.15
@@ -257,7 +257,7 @@ def test_models_become_exact(wall: Wall, tmp_path: Path) -> None:
     _, sparse = off.write(bare)
     for picture in (bare / "images").iterdir():
         picture.unlink()
-    polish(bare / "images", sparse, fixed, colmap.Cancellation())
+    polish(bare / "images", sparse, sparse, fixed, colmap.Cancellation())
     only_adjusted_deg, only_adjusted_px = measure(wall, sparse)
     assert only_adjusted_deg > 3 * rotation_deg
     assert only_adjusted_px > 3 * error_px
@@ -269,7 +269,7 @@ def test_a_stop_leaves_the_models_as_they_are(wall: Wall, tmp_path: Path) -> Non
     stop = colmap.Cancellation()
     stop.cancel()
     with pytest.raises(Cancelled, match="while keypoints were aligned"):
-        polish(images, sparse, colmap.MapperOptions(), stop)
+        polish(images, sparse, sparse, colmap.MapperOptions(), stop)
     assert {p.name: p.read_bytes() for p in (sparse / "0").iterdir()} == before
 
 
@@ -277,7 +277,7 @@ def test_what_is_not_ours_is_not_replaced(wall: Wall, tmp_path: Path) -> None:
     images, sparse = wall.write(tmp_path)
     (sparse / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="notes.txt"):
-        polish(images, sparse, colmap.MapperOptions(), colmap.Cancellation())
+        polish(images, sparse, sparse, colmap.MapperOptions(), colmap.Cancellation())
     assert (sparse / "notes.txt").read_text() == "mine"
 
 
@@ -293,7 +293,9 @@ def test_an_adjustment_that_goes_astray_is_not_kept(
     }
     with caplog.at_level(logging.WARNING):
         colmap.adjust_models(
-            sparse, [moved], 0.25, colmap.MapperOptions(), colmap.Cancellation()
+            *(sparse, sparse, [moved], 0.25),
+            colmap.MapperOptions(),
+            colmap.Cancellation(),
         )
     assert "not polished" in caplog.text
     assert measure(wall, sparse) == pytest.approx(before)

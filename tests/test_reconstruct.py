@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from samples import make_features, make_texture, write_image
 
-from sfm_features import colmap
+from sfm_features import colmap, modelling
 from sfm_features import reconstruct as stage
 from sfm_features.atlas import Atlas
 from sfm_features.colmap import CameraOptions, MapperOptions
@@ -298,7 +298,7 @@ def test_a_snapshot_of_other_matches_is_not_gone_on_from(
 ) -> None:
     output, resumed = tmp_path / "out", []
     shutil.copytree(done[0], output)
-    shutil.copytree(output / "sparse/0", output / ".sparse.work/snapshots/1000")
+    shutil.copytree(output / "sparse/0", output / ".unpolished.work/snapshots/1000")
 
     def die(*given: object) -> None:
         resumed.append(given[-1])
@@ -330,7 +330,7 @@ def test_a_model_is_polished_last_and_once(
             patch.setattr(colmap, name, None)
         reconstruct(photos, output, QUICK, EXTRACTION)
         assert read_model_bytes(output) == read_model_bytes(done[0])
-        patch.setattr(stage, "polish", None)
+        patch.setattr(modelling, "polish", None)
         reconstruct(photos, output, QUICK, EXTRACTION)
     again = reconstruct(photos, output, rough, EXTRACTION)
     assert again.models == before.models

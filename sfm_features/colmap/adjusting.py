@@ -28,25 +28,26 @@ _LEAST_KEPT = 0.7
 
 
 def adjust_models(
-    sparse: Path,
+    source: Path,
+    target: Path,
     moved: Sequence[Moved],
     exact_px: float,
     options: MapperOptions,
     stop: Cancellation,
     points_only: bool = False,
 ) -> None:
-    """Move keypoints of each model, adjust it, and put all in the place of `sparse`.
+    """Move keypoints of each model of a folder, adjust it, and write all to another.
 
     Poses, cameras and points follow small errors: beyond `exact_px` an error counts
     less and less, as wrong matches have large ones. With `points_only` poses and
     cameras stay as they are. Points that are off are dropped.
-    `sparse` changes as a whole or not at all. Raises Cancelled.
+    `target` appears as a whole or not at all. Raises Cancelled.
     """
-    snapshots.refuse_foreign(sparse)
-    draft = snapshots.start_work(sparse, keep=None) / "adjusted"
-    for path, places in zip(list_models(sparse), moved, strict=True):
-        target = draft / path.name
-        target.mkdir(parents=True)
+    snapshots.refuse_foreign(target)
+    draft = snapshots.start_work(target, keep=None) / "adjusted"
+    for path, places in zip(list_models(source), moved, strict=True):
+        made = draft / path.name
+        made.mkdir(parents=True)
         before = load(path)
         model = _move(load(path), places)
         config = _make_config(model, points_only)
@@ -60,9 +61,9 @@ def adjust_models(
                 count,
             )
             model = before
-        model.write_binary(target)
-        require_whole(target, sparse)
-    snapshots.publish(draft, sparse)
+        model.write_binary(made)
+        require_whole(made, target)
+    snapshots.publish(draft, target)
 
 
 def _move(model: pycolmap.Reconstruction, moved: Moved) -> pycolmap.Reconstruction:
