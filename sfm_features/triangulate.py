@@ -85,6 +85,7 @@ def triangulate(
     names = sorted(known.images)
     features = options.features or workspace.features
     matches = options.matches or workspace.matches
+    rough = workspace.unpolished
     _refuse_input(workspace, model)
     with claim_output(workspace):
         with watch.time("extract"):
@@ -112,8 +113,7 @@ def triangulate(
                     model,
                     workspace.database,
                     images,
-                    (workspace.unpolished if options.polish else workspace.sparse)
-                    / "0",
+                    (rough if options.polish else workspace.sparse) / "0",
                     run.seed,
                     options.max_error_px,
                     cancellation=stop,
@@ -121,11 +121,11 @@ def triangulate(
             if options.polish:
                 with watch.time("polish"):
                     polish(
-                        *(images, workspace.unpolished, workspace.sparse),
+                        *(images, rough, workspace.sparse),
                         *(colmap.MapperOptions(), stop),
                         points_only=True,
                     )
-                    remove_models(workspace.unpolished)
+                    remove_models(rough)
         made = colmap.read_model(workspace.sparse / "0")
         stamp_features(workspace, features, made.images)
         summary = Summary(

@@ -243,6 +243,7 @@ def test_triangulate(tmp_path: Path, shell: Shell) -> None:
 def test_mapping_resumes_from_snapshots(tmp_path: Path, shell: Shell) -> None:
     photos = write_photos(tmp_path / "photos", 14)
     out, whole = tmp_path / "out", tmp_path / "whole"
+    unpolished = out / "unpolished"
     how = ("reconstruct", photos, *FEW, "--no-report", "--snapshot-images", 1)
     shell.run(*how, "--output", whole).succeed()
     reference = colmap.read_model(whole / "sparse/0")
@@ -251,7 +252,7 @@ def test_mapping_resumes_from_snapshots(tmp_path: Path, shell: Shell) -> None:
         running = shell.start(*how, "--output", out)
         running.wait_for("map images")
         # However slow the machine: there is something to resume from when it is killed.
-        while running.is_running() and colmap.find_snapshot(out / "sparse") is None:
+        while running.is_running() and colmap.find_snapshot(unpolished) is None:
             time.sleep(0.01)
         time.sleep(0.02 * attempt)
         running.signal(signal.SIGKILL)
