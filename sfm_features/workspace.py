@@ -90,6 +90,7 @@ def claim_output(workspace: Workspace) -> Iterator[None]:
                     f"{path}: is not of an earlier run of sfm-features, and would be "
                     "replaced; choose another --output"
                 )
+    colmap.refuse_foreign(workspace.sparse)
     with claim(workspace.root):
         yield
 

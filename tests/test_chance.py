@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,20 @@ def _weigh(seed: int, right: int, breadth: float = 1.0, count: int = 600) -> flo
 def test_the_best_of_wrong_poses_is_expected(breadth: float) -> None:
     """Whether keypoints are everywhere or all at one place, where any of them fits."""
     assert min(_weigh(seed, 0, breadth) for seed in range(8)) > 0
+
+
+def test_the_number_of_expected_poses_is_that_of_the_formula() -> None:
+    """(N - m) C(N, k) C(k, m) p ^ (k - m), p of the area if no shuffled match fits."""
+    x, y = np.meshgrid(np.arange(10), np.arange(10))
+    xy = 100 * np.stack([x.ravel(), y.ravel()], 1).astype(np.float32)
+    seen = xy.astype(np.float64)
+    seen[30:] = np.nan
+    share = math.pi * 8.0**2 / 1e5
+    for needed in (3, 4):
+        ways = (100 - needed) * math.comb(100, 30) * math.comb(30, needed)
+        expected = math.log10(ways) + (30 - needed) * math.log10(share)
+        found = expect_by_chance(seen, xy, 8.0, 1e5, needed)
+        assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_right_pose_is_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from samples import make_texture, write_image
 
@@ -16,6 +18,8 @@ from sfm_features import extract as stage
 from sfm_features.errors import ImageError, InputError, NameCollision, StaleStore
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.match import match
+from sfm_features.nets.evo import EvoNet
+from sfm_features.nets.weights import Card, save_weights
 from sfm_features.orientation import turn_stored
 from sfm_features.retrieve import describe
 from sfm_features.store import FeatureStore, MatchStore
@@ -90,6 +94,37 @@ def test_only_what_is_missing_is_extracted(
         extract(photos, output, ExtractOptions(max_keypoints=100))
 
 
+def test_each_setting_that_changes_features_makes_them_stale(tmp_path: Path) -> None:
+    images, output = tmp_path / "i", tmp_path / "f.h5"
+    write_image(images / "x.png", make_texture((64, 48)))
+    write_image(tmp_path / "m/x.png.png", np.full((48, 64, 3), 255, np.uint8))
+    save_weights(EvoNet(), tmp_path / "w.safetensors", Card("evo"))
+    options = ExtractOptions(max_keypoints=50)
+    extract(images, output, options)
+    for field, other in (
+        ("extractor", replace(options, extractor="sift")),
+        ("max_size", replace(options, max_size=32)),
+        ("masks", replace(options, masks=tmp_path / "m")),
+        ("scales", replace(options, scales=(1.0,))),
+        ("weights_sha256", replace(options, weights=tmp_path / "w.safetensors")),
+    ):
+        with pytest.raises(StaleStore, match=f"{field} = .*, now asked for"):
+            extract(images, output, other)
+    with pytest.raises(StaleStore, match="seed = 0, now asked for 1"):
+        extract(images, output, options, RunOptions(seed=1))
+    assert extract(images, output, options).reused == 1
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """With more of them each image is a batch of its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_same_seed_same_bytes_whatever_the_batch(photos: Path, tmp_path: Path) -> None:
     contents = set()
     for batch in (1, 4, 4):
@@ -220,10 +255,10 @@ def test_a_photo_that_was_replaced_is_extracted_and_matched_again(
         for group in file.values():
             del group.attrs["fingerprint"]
     assert run() == (0, 0, 0)
-    write_image(photos / "2.png", make_texture((240, 150), 8))
+    write_image(photos / "2.png", make_texture((180, 150), 8))  # a smaller file
     assert run() == (1, 2, 1)
     with FeatureStore.open(features) as store:
-        assert store.read_size("2.png") == (240, 150)
+        assert store.read_size("2.png") == (180, 150)
         count = len(store.read_keypoints("2.png"))
     with MatchStore.open(matches) as store:
         assert (store.read(("1.png", "2.png")).indices[:, 1] < count).all()

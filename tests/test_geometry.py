@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pycolmap
@@ -259,6 +260,18 @@ def test_similarity_of_a_mirrored_or_flat_cloud_is_no_reflection() -> None:
     found = align_similarity(flat, turned)
     assert np.linalg.det(found.rotation) == pytest.approx(1)
     np.testing.assert_allclose(found.apply(flat), turned, atol=1e-12)
+
+
+def test_the_scale_of_a_mirrored_or_flat_cloud_leaves_the_least_squares() -> None:
+    source = np.random.default_rng(5).normal(size=(12, 3))
+    middle = source.mean(axis=0)
+    for target in (source * [1, 1, -1], source * [1, 1, 0]):
+        found = align_similarity(source, target)
+        least = np.square(found.apply(source) - target).sum()
+        for scale in (0.98 * found.scale, 1.02 * found.scale):
+            translation = target.mean(axis=0) - scale * found.rotation @ middle
+            other = replace(found, scale=scale, translation=translation)
+            assert least < np.square(other.apply(source) - target).sum()
 
 
 def test_similarity_of_coinciding_points_only_moves() -> None:

@@ -17,6 +17,7 @@ from sfm_features.errors import ImageError, InputError
 from sfm_features.orientation import (
     read_orientation,
     turn_back,
+    turn_points,
     turn_stored,
     turn_upright,
 )
@@ -85,6 +86,15 @@ def test_orientation_is_reported_and_undone(tmp_path: Path, orientation: int) ->
     column, row = turn_back(xy, orientation, (width, height)).astype(int).T
     at = xy.astype(int)
     np.testing.assert_array_equal(picture[row, column], upright[at[:, 1], at[:, 0]])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_points_are_turned_there_and_back(orientation: int) -> None:
+    size = (30, 40) if orientation > 4 else (40, 30)  # upright, of 40 x 30 stored
+    xy = np.array([[0, 0], [39, 29], [7.25, 21.5]], np.float32)
+    there = turn_points(xy, orientation, size)
+    assert (there >= 0).all() and (there <= np.array(size) - 1).all()
+    np.testing.assert_allclose(turn_back(there, orientation, size), xy)
 
 
 def test_exif_of_jpeg_with_senseless_values(tmp_path: Path) -> None:
@@ -244,3 +254,10 @@ def test_masks_keep_what_is_not_zero(tmp_path: Path) -> None:
     assert masks.keep_inside(read, xy, (40, 30)).tolist() == [False, True, True, False]
     doubled = masks.keep_inside(read, 2 * xy, (80, 60))
     assert doubled.tolist() == [False, True, True, False]
+
+
+def test_a_mask_is_asked_at_the_nearest_pixel() -> None:
+    mask = np.zeros((30, 40), np.bool_)
+    mask[:, 20:] = True
+    xy = np.array([[19.4, 5], [19.6, 5]], np.float32)
+    assert masks.keep_inside(mask, xy, (40, 30)).tolist() == [False, True]

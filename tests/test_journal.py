@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from sfm_features import journal
 from sfm_features.errors import BusyStore, OutputError
-from sfm_features.journal import JournaledFile, journal_path, recover
+from sfm_features.journal import (
+    JournaledFile,
+    hold_interrupts,
+    journal_path,
+    recover,
+    replace_text,
+)
 
 
 class Killed(BaseException):
@@ -114,12 +124,50 @@ def test_a_kill_at_any_system_call_leaves_old_or_new(
         recover(path)
         content = path.read_bytes()
         assert not journal_path(path).exists()
-        # Bytes beyond the old end do no harm: nothing points to them yet.
-        assert content == new or content[: len(old)] == old
+        # Bytes beyond the old end do no harm: nothing points to them yet. A new file
+        # has no old end, and is whole or empty.
+        kept = content[: len(old)] if old else content
+        assert content == new or kept == old
         outcomes.add(content == new)
         if finished:
             break
     assert outcomes == {True, False}
+
+
+def test_a_commit_is_on_the_disk_before_what_relies_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a loss of power only what was synced is sure to be there."""
+    path, calls = tmp_path / "f", list[str]()
+    path.write_bytes(bytes(50))
+    file = JournaledFile(path)
+    write_at(file, 5, b"inside")
+    write_at(file, 50, b"appended")
+    inode = path.stat().st_ino
+
+    def note(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **options: Any) -> Any:
+            of = ""
+            if name == "sync":
+                is_file = os.fstat(arguments[0]).st_ino == inode
+                of = " file" if is_file else " journal"
+            calls.append(name + of)
+            return call(*arguments, **options)
+
+        return noted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", note("sync", os.fsync))
+        patch.setattr(journal, "_write_at", note("write", journal._write_at))
+        write_journal = note("write journal", journal._write_journal)
+        patch.setattr(journal, "_write_journal", write_journal)
+        patch.setattr(Path, "unlink", note("unlink", Path.unlink))
+        file.commit()
+    file.close()
+    assert calls == [
+        "write", "sync file", "write journal", "sync journal", "write", "sync file",
+        "unlink",
+    ]  # fmt: skip
 
 
 def test_a_cut_journal_is_dropped_and_a_whole_one_replayed(
@@ -213,3 +261,34 @@ def test_a_file_that_is_begun_anew_has_no_journal_of_the_old(tmp_path: Path) -> 
 def test_an_absent_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="folder does not exist"):
         JournaledFile(tmp_path / "no" / "f")
+
+
+def test_a_text_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "poses.txt"
+    replace_text(path, "before\n")
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", kill)
+        replace_text(path, "after\n")
+    assert path.read_text() == "before\n"
+    replace_text(path, "after\n")
+    assert path.read_text() == "after\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["poses.txt"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_waits_but_is_not_lost(number: int) -> None:
+    seen: list[str] = []
+    before = signal.signal(number, lambda *_: seen.append("stop"))
+    try:
+        with hold_interrupts():
+            signal.raise_signal(number)
+            seen.append("written")
+        assert seen == ["written", "stop"]
+    finally:
+        signal.signal(number, before)

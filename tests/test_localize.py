@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from samples import make_texture, write_image
 from sfm_features.cli import main
 from sfm_features.errors import InputError, OptionError
 from sfm_features.geometry import rotation_from_quaternion
-from sfm_features.localize import localize
+from sfm_features.localize import _ask, _stamp, localize
 from sfm_features.nets.vlad import save_vlad
 from sfm_features.nets.weights import Card
 from sfm_features.queries import (
@@ -30,7 +31,7 @@ from sfm_features.queries import (
 from sfm_features.scenes import read_truth
 from sfm_features.store import FeatureStore
 from sfm_features.training.codebook import fit_vlad
-from sfm_features.types import RunOptions
+from sfm_features.types import Pose, RunOptions
 
 CPU = RunOptions(device="cpu")
 
@@ -137,6 +138,18 @@ def test_another_camera_is_another_question(
         centres.append([r["pose"]["centre"] for r in records if r["pose"]])
     assert reused == [0, 1]
     assert centres[0] != centres[1] and centres[0][-1] == centres[1][-1]
+
+
+def test_another_prior_or_model_is_another_question(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    here, there = (Pose(np.eye(3), np.full(3, float(i))) for i in range(2))
+    asked = {_ask(tmp_path, Query("a.jpg", None, p)) for p in (None, here, there)}
+    assert len(asked) == 3
+    shutil.copytree(town_map[0], tmp_path / "map")
+    before = _stamp(tmp_path / "map", LocalizeOptions(), CPU)
+    os.utime(tmp_path / "map/sparse/0/images.bin", (1, 1))
+    assert _stamp(tmp_path / "map", LocalizeOptions(), CPU) != before
 
 
 def test_priors_are_read_and_checked(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from samples import make_texture
@@ -17,7 +17,7 @@ from sfm_features.atlas import Atlas
 from sfm_features.colmap import read_model, write_model, write_poses
 from sfm_features.errors import InputError, OptionError
 from sfm_features.images import decode
-from sfm_features.localizer import Localizer
+from sfm_features.localizer import Localizer, _scale
 from sfm_features.metrics import align_poses, rotation_angle_deg
 from sfm_features.nets.vlad import save_vlad
 from sfm_features.nets.weights import Card
@@ -83,6 +83,42 @@ def test_it_is_the_same_every_time(
     np.testing.assert_array_equal(
         first.cam_from_world.translation, second.cam_from_world.translation
     )
+
+
+def test_distances_are_less_in_small_images_only() -> None:
+    for side, expected in ((512, 4.0), (1024, 8.0), (4096, 8.0)):
+        camera = Camera("SIMPLE_PINHOLE", side // 2, side, (side, side / 4, side / 2))
+        assert _scale(8.0, camera) == expected
+
+
+def test_a_weak_pose_is_looked_at_again_unless_told_not_to(
+    town_map: tuple[Path, list[Path]], localizer: Localizer
+) -> None:
+    small = (256, 192)
+    rgb = cv2.resize(decode(town_map[1][0]).rgb, small, interpolation=cv2.INTER_AREA)
+    found = {}
+    for guided in (False, True):
+        options = replace(localizer.options, guided=guided)
+        made = Localizer(town_map[0], options, CPU)
+        found[guided] = made.localize(rgb)
+        made.atlas.close()
+        assert ("second look" in found[guided].milliseconds) == guided
+    assert 0 < found[False].num_inliers < 100
+    assert found[True].num_inliers > 1.1 * found[False].num_inliers
+
+
+def test_a_rough_focal_length_is_refined(
+    town_photos: Path, town_map: tuple[Path, list[Path]], localizer: Localizer
+) -> None:
+    path = town_map[1][0]
+    camera = read_truth(town_photos).cameras[path.name]
+    focal, *others = camera.params
+    off = replace(camera, params=(1.04 * focal, *others))
+    rgb = decode(path).rgb
+    as_given = localizer.localize(rgb, off)
+    refined = localizer.localize(rgb, off, rough=True)
+    assert as_given.camera == off
+    assert abs(refined.camera.params[0] / focal - 1) < 0.02
 
 
 def test_the_map_is_never_written_to(
@@ -242,14 +278,13 @@ def test_a_photo_of_the_map_is_where_the_map_says(
 def test_upside_down_without_a_word_of_it(
     town_map: tuple[Path, list[Path]], localizer: Localizer
 ) -> None:
-    """Either it is found as it is, turned by half a turn, or it has no pose."""
+    """By features that do not mind, it is found as it is: turned by half a turn."""
     rgb = decode(town_map[1][0]).rgb
     upright = localizer.localize(rgb).cam_from_world
-    assert upright is not None
     turned = localizer.localize(np.ascontiguousarray(rgb[::-1, ::-1])).cam_from_world
-    if turned is not None:
-        turn = turned.rotation @ upright.rotation.T
-        assert rotation_angle_deg(turn) == pytest.approx(180, abs=1)
+    assert upright is not None and turned is not None
+    turn = turned.rotation @ upright.rotation.T
+    assert rotation_angle_deg(turn) == pytest.approx(180, abs=1)
 
 
 def _write_twins(town_map: Path, folder: Path) -> None:
@@ -325,7 +360,6 @@ def test_what_does_not_fit_is_refused(
     (broken / "features.h5").unlink()
     with pytest.raises(InputError, match=r"features\.h5"):
         Localizer(broken)
-    assert json.dumps(localizer.atlas.config)
 
 
 def test_features_that_changed_under_the_model_are_refused(

@@ -215,6 +215,11 @@ def test_corner_error_of_a_shift_is_its_length() -> None:
     assert homography_corner_error(None, IDENTITY, (7, 9)) == np.inf
 
 
+def test_corners_are_of_width_by_height() -> None:
+    # Only x is doubled: corners move 0, 6, 6 and 0 px.
+    assert homography_corner_error(np.diag([2.0, 1, 1]), IDENTITY, (7, 9)) == 3
+
+
 def test_corner_on_the_horizon_is_infinitely_wrong() -> None:
     through_corner = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0.0]])
     assert homography_corner_error(through_corner, IDENTITY, (7, 9)) == np.inf
@@ -304,3 +309,11 @@ def test_matches_without_a_truth_are_left_out() -> None:
     assert matching_accuracy(a, b, matches, mapping) == 0.5
     assert matching_score(a, b, matches, mapping) == 0.5
     assert repeatability(a, b, mapping) == 0.5
+
+
+def test_matches_of_what_only_one_image_sees_are_not_right() -> None:
+    mapping = KnownMapping.from_homography(shift_by(-10, 0), (20, 20), (20, 20))
+    a = np.array([[12, 5], [9, 5]], np.float32)  # the second lands at x = -1
+    b = np.array([[2, 5], [0, 5]], np.float32)
+    matches = np.array([[0, 0], [1, 1]], np.int32)
+    assert matching_score(a, b, matches, mapping, 3) == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pycolmap
 import pytest
 from samples import make_features, make_texture, write_image
 
@@ -150,6 +151,27 @@ def test_new_settings_redo_only_what_they_touch(
     assert {image.camera.model for image in model.images.values()} == {"RADIAL"}
 
 
+def test_other_bounds_verify_again(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(done[0], output)
+
+    def count() -> int:
+        return sum(map(len, colmap.read_verified(output / "database.db").values()))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before, strict = count(), colmap.VerifyOptions(max_error_px=0.5)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(colmap, "run_mapper", stop)
+        reconstruct(
+            *(town_photos / "images", output, QUICK, EXTRACTION), verification=strict
+        )
+    assert count() < 0.95 * before
+
+
 def test_files_of_hloc_serve_as_well(
     done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
 ) -> None:
@@ -240,6 +262,23 @@ def test_only_what_is_asked_for_is_used(
     assert reconstruct(photos, tmp_path / "given", features, listing).images == 6
 
 
+def test_more_images_without_more_pairs_are_imported(
+    done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(done[0], output)
+    names = [f"view{i:04d}.jpg" for i in range(12)]
+    listed, pairs = tmp_path / "list.txt", tmp_path / "pairs.txt"
+    pairs.write_text("".join(f"{names[i]} {names[i + 1]}\n" for i in range(3)))
+    options = replace(QUICK, pairs=pairs, polish=False)
+    for count in (6, 12):
+        listed.write_text("".join(f"{name}\n" for name in names[:count]))
+        few = replace(EXTRACTION, image_list=listed)
+        reconstruct(town_photos / "images", output, options, few)
+        with pycolmap.Database.open(output / "database.db") as handle:
+            assert handle.num_images() == count
+
+
 def test_a_database_that_was_deleted_is_verified_again(
     done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
 ) -> None:
@@ -293,25 +332,28 @@ def test_a_stopped_verification_vouches_for_nothing(
     assert again.models[0].registered == 12
 
 
-def test_a_snapshot_of_other_matches_is_not_gone_on_from(
+def test_only_a_snapshot_of_the_same_settings_is_gone_on_from(
     done: tuple[Path, Summary], town_photos: Path, tmp_path: Path
 ) -> None:
+    """The note of a mapping that began counts only with snapshots made since."""
     output, resumed = tmp_path / "out", []
     shutil.copytree(done[0], output)
-    shutil.copytree(output / "sparse/0", output / ".unpolished.work/snapshots/1000")
+    snapshot = output / ".unpolished.work/snapshots/1000"
 
     def die(*given: object) -> None:
         resumed.append(given[-1])
         raise KeyboardInterrupt
 
-    options = MapperOptions(min_matches=16)
-    for _ in range(2):  # the second time the note says that it had begun
+    for is_put_there, min_matches in ((True, 16), (False, 16), (True, 16), (False, 17)):
+        if is_put_there:
+            shutil.copytree(output / "sparse/0", snapshot)
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(colmap, "run_mapper", die)
             reconstruct(
-                *(town_photos / "images", output, QUICK, EXTRACTION), mapping=options
+                *(town_photos / "images", output, QUICK, EXTRACTION),
+                mapping=MapperOptions(min_matches=min_matches),
             )
-    assert resumed == [None, None]
+    assert resumed == [None, None, snapshot, None]
 
 
 def test_a_model_is_polished_last_and_once(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import make_texture, write_image
+from samples import make_features, make_texture, write_image
 
 from sfm_features.colmap import CameraOptions, MapperOptions
 from sfm_features.errors import OptionError, ReconstructionError, StaleStore
@@ -184,3 +184,23 @@ def test_only_what_moves_is_left() -> None:
     size = (2000, 1000)
     assert match_both(size, size, 4.5) == np.flatnonzero(moved > 4.5).tolist()
     assert match_both(size, size[::-1], 0) == list(range(200))
+
+
+def test_how_far_still_matches_may_move_is_a_setting(tmp_path: Path) -> None:
+    """A match that moves by so many pixels still stands still; the file says so."""
+    features, output = tmp_path / "f.h5", tmp_path / "m.h5"
+    one = make_features(30, 16)
+    moved = one.keypoints + np.float32([20, 0])
+    with FeatureStore.append(features, {"extractor": "sift"}) as store:
+        store.write("a", one)
+        store.write("b", replace(one, keypoints=moved))
+
+    def count(still_px: float, path: Path) -> int:
+        options = replace(TURNTABLE, still_px=still_px)
+        match(features, [("a", "b")], path, options)
+        with MatchStore.open(path) as store:
+            return len(store.read(("a", "b")))
+
+    assert count(0.0, output) == 30 and count(25.0, tmp_path / "n.h5") == 0
+    with pytest.raises(StaleStore, match=r"turntable = True, now asked for 25\.0"):
+        count(25.0, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -112,6 +113,27 @@ def test_our_matches_are_read_both_ways_by_both(tmp_path: Path) -> None:
         assert store.pairs(["a.jpg"]) == []
 
 
+def test_matches_know_the_features_that_they_are_of(tmp_path: Path) -> None:
+    nothing = Matches(np.zeros((0, 2), np.int32), np.zeros(0, np.float32))
+    with MatchStore.append(tmp_path / "m.h5", {}) as store:
+        store.write(("a.jpg", "b.jpg"), nothing, 3, (5, 9))
+        assert store.has_of(("a.jpg", "b.jpg"), (5, 9))
+        assert store.has_of(("b.jpg", "a.jpg"), (9, 5))
+        # Two photos that swapped names, and one that was replaced.
+        assert not store.has_of(("a.jpg", "b.jpg"), (9, 5))
+        assert not store.has_of(("a.jpg", "b.jpg"), (5, 8))
+
+
+def test_a_fingerprint_is_of_every_keypoint(tmp_path: Path) -> None:
+    one = make_features()
+    moved = one.keypoints.copy()
+    moved[-1, 1] += 1
+    with FeatureStore.append(tmp_path / "f.h5", {}) as store:
+        store.write("a.jpg", one)
+        store.write("b.jpg", replace(one, keypoints=moved))
+        assert store.fingerprint("a.jpg") != store.fingerprint("b.jpg")
+
+
 def test_we_read_hloc_matches_old_and_new(tmp_path: Path) -> None:
     path = tmp_path / "hloc.h5"
     vector = np.array([-1, 2, -1, 0], np.int16)
@@ -167,6 +189,11 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     FeatureStore.append(path, {"extractor": "sift", "max_size": 1024}).close()
     with pytest.raises(StaleStore, match="max_size = 1024, now asked for 1600"):
         FeatureStore.append(path, {"max_size": 1600, "extractor": "sift"})
+    with pytest.raises(StaleStore, match="max_size = 1024, now asked for None"):
+        FeatureStore.append(path, {"extractor": "sift"})
+    more = {"max_size": 1024, "extractor": "sift", "seed": 1}
+    with pytest.raises(StaleStore, match="seed = None, now asked for 1"):
+        FeatureStore.append(path, more)
     with pytest.raises(StoreError, match="holds features, not matches"):
         MatchStore.open(path)
 
@@ -196,6 +223,30 @@ def test_a_half_written_group_does_not_count(tmp_path: Path) -> None:
         assert store.names() == ["done.jpg"]
         store.write("half.jpg", make_features())
         assert store.names() == ["done.jpg", "half.jpg"]
+
+
+def test_groups_are_committed_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FeatureStore, "_groups_per_commit", 2)
+    path, left = tmp_path / "f.h5", tmp_path / "killed.h5"
+    store = FeatureStore.append(path, {})
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        store.write(name, make_features())
+    left.write_bytes(path.read_bytes())  # as a kill would leave it
+    store.close()
+    with FeatureStore.open(left) as store:
+        assert store.names() == ["a.jpg", "b.jpg"]
+
+
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    FeatureStore.append(path, {}).close()
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 2
+    for call in (FeatureStore.open, lambda path: FeatureStore.append(path, {})):
+        with pytest.raises(StoreError, match=r"newer version \(format 2\); upgrade"):
+            call(path)
 
 
 @pytest.mark.parametrize("keep", [7, 100, 2_000, 20_000])

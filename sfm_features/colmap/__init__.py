@@ -35,7 +35,11 @@ from sfm_features.colmap.pose import (
     project_points,
 )
 from sfm_features.colmap.running import Cancellation, cancel_on_signals
-from sfm_features.colmap.snapshots import drop_snapshots, find_snapshot
+from sfm_features.colmap.snapshots import (
+    drop_snapshots,
+    find_snapshot,
+    refuse_foreign,
+)
 from sfm_features.colmap.triangulation import triangulate_model
 from sfm_features.colmap.verification import (
     VerifiedPair,
@@ -76,6 +80,7 @@ __all__ = [
     "read_gps",
     "read_model",
     "read_verified",
+    "refuse_foreign",
     "run_mapper",
     "triangulate_model",
     "verify_pairs",

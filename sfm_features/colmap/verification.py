@@ -206,6 +206,8 @@ def _two_view_options(
     made = pycolmap.TwoViewGeometryOptions(min_num_inliers=options.min_inliers)
     made.ransac.max_error = options.max_error_px
     made.ransac.max_num_trials = options.max_trials
+    least = made.ransac.min_num_trials  # COLMAP's own is 100
+    made.ransac.min_num_trials = min(least, options.max_trials)
     made.ransac.random_seed = seed
     return made
 

@@ -81,6 +81,13 @@ def test_globs_come_first_and_may_carry_parameters() -> None:
     assert book.describe("x/1.png", SIZE)[1].camera.model == "SIMPLE_RADIAL"
 
 
+def test_images_of_a_glob_share_a_camera_if_they_have_one_size() -> None:
+    book = CameraBook(CameraOptions(camera_globs=("*.jpg=OPENCV",)), None)
+    group = book.describe("a.jpg", SIZE)[0]
+    assert group == book.describe("b.jpg", SIZE)[0]
+    assert group != book.describe("b.jpg", SIZE[::-1])[0]
+
+
 def test_given_parameters_are_priors() -> None:
     options = CameraOptions("PINHOLE", "70, 71, 32, 24")
     prior = CameraBook(options, None).describe("1.png", SIZE)[1]

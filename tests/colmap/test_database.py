@@ -105,6 +105,19 @@ def test_matches_of_other_features_are_refused(
     assert not (tmp_path / "new.db").exists()
 
 
+def test_an_index_is_of_its_own_image(tmp_path: Path) -> None:
+    """Each side has its own number of keypoints, and the last one counts."""
+    scene = make_scene(tmp_path, images=2)
+    a, b = scene.names
+    fewer = scene.keypoints[b][:5]
+    scene = replace(scene, keypoints={**scene.keypoints, b: fewer})
+    last = len(scene.keypoints[a]) - 1
+    _import(scene, tmp_path / "new.db", [((a, b), _matches((last, 4)))])
+    for row in ((last + 1, 0), (0, 5)):
+        with pytest.raises(InputError, match="other features"):
+            _import(scene, tmp_path / "bad.db", [((a, b), _matches(row))])
+
+
 def test_wrong_pairs_are_refused(tmp_path: Path) -> None:
     scene = make_scene(tmp_path, images=2)
     a, b = scene.names
@@ -139,6 +152,21 @@ def test_a_failure_leaves_the_old_database(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         _import(scene, database, [((scene.names[0], "absent.png"), _matches())])
     assert database.read_bytes() == before
+
+
+def test_an_import_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def note(name: str) -> None:
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a: (calls.append(name), call(*a))[1])
+
+    note("fsync")
+    note("replace")
+    make_scene(tmp_path / "scene").import_into(tmp_path / "database.db")
+    assert calls == ["fsync", "replace"]
 
 
 def test_a_stale_journal_does_not_reach_the_new_database(tmp_path: Path) -> None:

@@ -24,12 +24,18 @@ from sfm_features.colmap import (
     cancel_on_signals,
     find_snapshot,
     list_models,
+    mapping,
     read_model,
     run_mapper,
+    snapshots,
     verify_pairs,
 )
 from sfm_features.colmap.files import MODEL_FILES
-from sfm_features.colmap.snapshots import snapshots_dir
+from sfm_features.colmap.snapshots import (
+    keep_as_snapshot,
+    prune_snapshots,
+    snapshots_dir,
+)
 from sfm_features.errors import (
     Cancelled,
     InputError,
@@ -90,6 +96,34 @@ def test_guessed_focal_lengths_are_found(
         assert focal == pytest.approx(1280, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("focal_length", [True, False, False, False]),
+        ("principal_point", [False, True, True, False]),
+        ("extra_params", [False, False, False, True]),
+        (None, [False] * 4),
+    ],
+)
+def test_what_is_refined_is_a_choice(
+    tmp_path: Path, chosen: str | None, expected: list[bool]
+) -> None:
+    given = (1200.0, 500.0, 390.0, 0.0)
+    scene = make_scene(tmp_path / "scene", images=5, noise_px=0.2)
+    scene = scene.with_cameras("SIMPLE_RADIAL", ",".join(map(str, given)))
+    options = MapperOptions(
+        extract_colours=False,
+        refine_focal_length=chosen == "focal_length",
+        refine_principal_point=chosen == "principal_point",
+        refine_extra_params=chosen == "extra_params",
+    )
+    database, images_dir = _verified(scene, tmp_path), empty_dir(tmp_path / "i")
+    (path,) = run_mapper(database, images_dir, tmp_path / "sparse", options)
+    camera = next(iter(read_model(path).images.values())).camera
+    pairs = zip(camera.params, given, strict=True)
+    assert [now != before for now, before in pairs] == expected
+
+
 def test_all_models_are_kept_the_largest_first(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene", images=16, groups=2)
     dropped = scene.without([name for name in scene.names if "1_frame" in name][:3])
@@ -100,6 +134,28 @@ def test_all_models_are_kept_the_largest_first(tmp_path: Path) -> None:
     )
     assert paths == [tmp_path / "sparse/0", tmp_path / "sparse/1"]
     assert [len(read_model(path).images) for path in paths] == [8, 5]
+
+
+def test_the_largest_model_is_that_of_most_images(tmp_path: Path) -> None:
+    wide = make_scene(tmp_path / "1", images=6, points=30).truth
+    rich = make_scene(tmp_path / "2", images=4, points=300).truth
+    output, options = tmp_path / "sparse", MapperOptions(max_runtime_s=7)
+    run = mapping._Run(
+        *(tmp_path / "d.db", tmp_path, output, options, 0, Cancellation())
+    )
+    snapshots.start_work(output, None)
+    paths = mapping._publish({0: rich, 1: wide}, run)
+    assert [len(read_model(path).images) for path in paths] == [6, 4]
+    assert mapping._incremental_options(run).max_runtime_seconds == 7
+
+
+def test_small_models_are_dropped(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", images=16, groups=2)
+    scene = scene.without([name for name in scene.names if "1_frame" in name][:3])
+    database, images_dir = _verified(scene, tmp_path), empty_dir(tmp_path / "i")
+    options = MapperOptions(extract_colours=False, min_model_size=6)
+    paths = run_mapper(database, images_dir, tmp_path / "sparse", options)
+    assert [len(read_model(path).images) for path in paths] == [8]
 
 
 def _at_next_snapshot(output: Path, act: Callable[[], object]) -> threading.Thread:
@@ -196,6 +252,35 @@ def test_only_whole_snapshots_are_used(tmp_path: Path) -> None:
             assert find_snapshot(output) == whole, (name, keep)
     scene.write_truth(newer)
     assert find_snapshot(output) == newer
+
+
+def _leave(scene: Scene, count: int) -> pycolmap.Reconstruction:
+    """Return the true model with so many of its images, the first by name."""
+    model = pycolmap.Reconstruction(scene.truth)
+    for image in sorted(model.images.values(), key=lambda i: i.name)[count:]:
+        model.deregister_frame(image.frame_id)
+    return model
+
+
+def test_snapshots_are_pruned_but_for_the_furthest_and_the_newest(
+    tmp_path: Path,
+) -> None:
+    scene, output = make_scene(tmp_path / "scene"), tmp_path / "sparse"
+    sizes = {"1000": 4, "2000": 9, "3000": 8, "4000": 7, "5000": 3}
+    for name, count in sizes.items():
+        _leave(scene, count).write_binary(empty_dir(snapshots_dir(output) / name))
+    prune_snapshots(output)
+    left = {path.name for path in snapshots_dir(output).iterdir()}
+    assert left == {"2000", "3000", "5000"}
+
+
+def test_of_a_stopped_mapping_the_largest_model_is_kept(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene")
+    for name, count in (("0", 3), ("1", 10), ("2", 3)):
+        _leave(scene, count).write_binary(empty_dir(tmp_path / "models" / name))
+    kept = keep_as_snapshot(tmp_path / "models", tmp_path / "sparse")
+    assert kept is not None and len(read_model(kept).images) == 10
+    assert {path.name for path in kept.iterdir()} == set(MODEL_FILES)
 
 
 def test_an_output_with_other_files_is_not_touched(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from sfm_features.colmap import (
     read_model,
     write_model,
 )
-from sfm_features.colmap.files import MODEL_FILES, POINT
+from sfm_features.colmap.files import MODEL_FILES, POINT, scan_points
 from sfm_features.errors import InputError
 from sfm_features.geometry import project
 from sfm_features.types import Model
@@ -100,6 +100,20 @@ def test_a_model_without_points_is_read(tmp_path: Path) -> None:
     _assert_same(model, read_model(tmp_path / "written"))
 
 
+def test_points_may_be_in_any_order(tmp_path: Path) -> None:
+    """Other tools write them as they come."""
+    path = make_scene(tmp_path / "scene").write_truth(tmp_path / "model")
+    before = read_model(path)
+    content = (path / "points3D.bin").read_bytes()
+    starts = [start for start, _ in scan_points(content)]
+    parts = [content[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+    (path / "points3D.bin").write_bytes(content[:8] + b"".join(parts[::-1]))
+    after = read_model(path)
+    np.testing.assert_array_equal(after.points, before.points)
+    for name, image in after.images.items():
+        np.testing.assert_array_equal(image.point_ids, before.images[name].point_ids)
+
+
 def test_points_are_read_in_little_more_memory_than_they_take(tmp_path: Path) -> None:
     count, rng = 20_000, np.random.default_rng(0)
     entry = np.dtype([("point", POINT), ("views", "<u8"), ("track", "<u4", (3, 2))])
@@ -154,3 +168,17 @@ def test_shared_points_are_counted(tmp_path: Path) -> None:
     assert len(counts) == 6
     assert all(counts[first, other] == 20 for other in others)
     assert counts[others[0], others[1]] == 150
+
+
+def test_a_point_that_an_image_sees_twice_is_shared_once(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", images=3)
+    model = read_model(scene.write_truth(tmp_path / "model"))
+    first, second, third = sorted(model.images)
+    image = model.images[first]
+    ids = image.point_ids.copy()
+    ids[np.flatnonzero(ids >= 0)[:2]] = ids.max()
+    images = {**model.images, first: replace(image, point_ids=ids)}
+    counts = covisible_counts(replace(model, images=images))
+    shared = len(np.unique(ids[ids >= 0]))
+    assert counts[first, second] == counts[first, third] == shared
+    assert counts[second, third] == 150

@@ -11,6 +11,7 @@ from colmap_scenes import Scene, empty_dir, make_scene, model_bytes
 
 from sfm_features.colmap import (
     Cancellation,
+    project_points,
     read_model,
     read_verified,
     triangulate_model,
@@ -99,6 +100,25 @@ def test_two_view_tracks_are_a_choice(tmp_path: Path) -> None:
         keep_two_view_tracks=True,
     )
     assert len(read_model(output).points) > 0.9 * POINTS
+
+
+def test_a_bound_on_the_error_is_kept(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", images=4, points=POINTS, noise_px=1.0)
+    reference = scene.write_truth(tmp_path / "reference")
+    images_dir, worst = empty_dir(tmp_path / "images"), list[float]()
+    for number, bounds in enumerate(({}, {"max_error_px": 1.5})):
+        database = scene.import_into(tmp_path / f"{number}.db", reference)
+        output = tmp_path / f"{number}"
+        triangulate_model(reference, database, images_dir, output, **bounds)
+        model = read_model(output)
+        errors = []
+        for image in model.images.values():
+            seen = image.point_ids >= 0
+            points = model.points[image.point_ids[seen]]
+            xy = project_points(points, image.cam_from_world, image.camera)
+            errors.append(np.linalg.norm(xy - image.keypoints[seen], axis=1))
+        worst.append(np.concatenate(errors).max())
+    assert worst[1] <= 1.5 < worst[0]
 
 
 def test_what_cannot_be_done_is_explained(tmp_path: Path) -> None:

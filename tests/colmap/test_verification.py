@@ -89,14 +89,40 @@ def test_a_request_made_before_stops_it_at_once(tmp_path: Path) -> None:
     assert read_verified(database) == {}
 
 
-def test_other_settings_start_afresh(tmp_path: Path) -> None:
-    scene = make_scene(tmp_path, images=4, points=60, noise_px=1)
+@pytest.mark.parametrize(
+    "options",
+    [
+        VerifyOptions(max_error_px=0.5),
+        VerifyOptions(min_inliers=1000),
+        VerifyOptions(max_trials=100),
+    ],
+)
+def test_each_setting_counts_and_starts_afresh(
+    tmp_path: Path, options: VerifyOptions
+) -> None:
+    scene = make_scene(tmp_path, images=4, noise_px=1, inlier_ratio=0.2)
     database = scene.import_into(tmp_path / "database.db")
-    verify_pairs(database, VerifyOptions(max_error_px=8.0))
-    loose = sum(len(pair) for pair in read_verified(database).values())
-    verify_pairs(database, VerifyOptions(max_error_px=0.5))
-    strict = sum(len(pair) for pair in read_verified(database).values())
-    assert strict < 0.9 * loose
+    verify_pairs(database)
+    before = verified_rows(database)
+    verify_pairs(database, options)
+    after = verified_rows(database)
+    assert after != before
+    fresh = scene.import_into(tmp_path / "fresh.db")
+    verify_pairs(fresh, options)
+    assert verified_rows(fresh) == after
+
+
+@pytest.mark.parametrize("max_trials", [1, 99])
+def test_few_trials_may_be_asked_for(tmp_path: Path, max_trials: int) -> None:
+    """Fewer than COLMAP's own least number, which it would refuse."""
+    scene = make_scene(tmp_path / "scene", images=3)
+    reference = scene.write_truth(tmp_path / "reference")
+    database = scene.import_into(tmp_path / "database.db")
+    options = VerifyOptions(max_trials=max_trials)
+    verify_pairs(database, options)
+    assert set(read_verified(database)) == set(scene.matches)
+    verify_pairs_by_poses(database, reference, options)
+    assert set(read_verified(database)) == set(scene.matches)
 
 
 def test_poor_pairs_are_left_out(tmp_path: Path) -> None:
@@ -114,11 +140,30 @@ def test_known_poses_verify_without_guessing(tmp_path: Path) -> None:
     reference = scene.write_truth(tmp_path / "reference")
     database = scene.import_into(tmp_path / "database.db")  # other ids than the model
     verify_pairs_by_poses(database, reference)
-    for pair, found in read_verified(database).items():
+    verified = read_verified(database)
+    assert set(verified) == set(scene.matches)
+    for pair, found in verified.items():
         truth = _true_rows(scene, pair)
         inliers = {(i, j) for i, j in found.indices.tolist()}
         assert found.configuration == "CALIBRATED"
         assert len(truth - inliers) <= 0.02 * len(truth)
+
+
+def test_other_poses_start_afresh(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", images=4)
+    reference = scene.write_truth(tmp_path / "reference")
+    database = scene.import_into(tmp_path / "database.db")
+    verify_pairs_by_poses(database, reference)
+    right = sum(map(len, read_verified(database).values()))
+    assert right > 0
+    wrong = pycolmap.Reconstruction(scene.truth)
+    ids = sorted(wrong.reg_frame_ids())
+    poses = [wrong.frame(i).rig_from_world for i in ids]
+    for i, pose in zip(ids, [*poses[1:], poses[0]], strict=True):
+        wrong.frame(i).rig_from_world = pose
+    wrong.write_binary(reference)
+    verify_pairs_by_poses(database, reference)
+    assert sum(map(len, read_verified(database).values())) < 0.5 * right
 
 
 def test_images_must_be_those_of_the_model(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import torch
 from training_kit import TinyNet, make_photo, write_photos
 
 from sfm_features.nets.dense import Dense
+from sfm_features.training import label_store
 from sfm_features.training import labels as made
 from sfm_features.training.label_store import (
     choose_frames,
     choose_photos,
     compute_labels,
     merge_labels,
+    write_labels,
 )
+from sfm_features.training.labels import PhotoLabels
 from sfm_features.training.peaks import find_peaks
 from sfm_features.training.photos import REPLAY_FOLDER, Photo, PhotoSet, load_photos
 
@@ -66,6 +70,17 @@ def test_averaged_maps_stay_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     p, _ = made.measure_detector(SpotNet("pixel"), views, CPU)
     xy, _ = find_peaks(p, 4, 0.3, 1)
     assert np.linalg.norm(xy[0].numpy() - (120.3, 90.6)) < 0.1
+
+
+def test_the_rim_of_a_view_is_not_trusted() -> None:
+    moved = torch.eye(3)
+    moved[:2, 2] = torch.tensor([20.0, 10])
+    images = torch.zeros(2, 1, 64, 96, dtype=torch.uint8)
+    views = made.Views(images, torch.stack([torch.eye(3), moved]), (96, 64))
+    maps = torch.zeros(2, 1, 64, 96)
+    maps[1] = 1
+    maps[1, 0, 8:-8, 8:-8] = 0
+    assert not made.average_views(maps, views).any()
 
 
 def test_peaks_are_found_between_pixels() -> None:
@@ -123,6 +138,27 @@ def test_a_map_of_reliability_says_what_its_points_say() -> None:
     torch.testing.assert_close(whole[y, x], points, rtol=1e-3, atol=1e-3)
 
 
+def test_of_equal_peaks_the_reliable_ones_are_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = np.meshgrid(np.arange(256), np.arange(128))
+    grey = np.zeros((128, 256))
+    for left in (40, 120, 200):
+        grey += np.exp(-((x - left) ** 2 + (y - 60) ** 2) / (2 * 4.0**2))
+    photo = Photo("spots", (250 * grey).astype(np.uint8), np.zeros((64, 128, 2), "u1"))
+
+    def measure(
+        dense: Dense, views: made.Views, xy: torch.Tensor, *_: object
+    ) -> object:
+        return torch.tensor([0.8, 1.0, 3.0])[(xy[:, 0] / 80).long()]
+
+    monkeypatch.setattr(made, "measure_reliability", measure)
+    options = made.LabelOptions(views=1)
+    rng = np.random.default_rng(0)
+    xy = made.label_photo([photo], "product", options, rng, SpotNet("pixel"), CPU).xy
+    np.testing.assert_allclose(xy, [[200, 60], [120, 60]], atol=0.1)
+
+
 @pytest.mark.parametrize(
     "kind", ["random", "corners", "detector", "reliability", "product"]
 )
@@ -177,6 +213,40 @@ def test_labels_are_kept_and_damaged_shards_made_again(tmp_path: Path) -> None:
     for labels in (compute(), compute("another network")):
         for index, xy in labels.items():
             np.testing.assert_array_equal(xy, first[index])
+
+
+def test_labels_of_another_network_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def label(*_: object) -> PhotoLabels:
+        nonlocal calls
+        calls += 1
+        return PhotoLabels(np.full((1, 2), calls, np.float32))
+
+    monkeypatch.setattr(label_store, "label_photo", label)
+    photos, options = PhotoSet([make_photo()]), made.LabelOptions()
+    found = [
+        compute_labels(photos, [0], "detector", options, tmp_path, (0,), key=key)
+        for key in ("one", "one", "two", "one")
+    ]
+    assert [int(labels[0][0, 0]) for labels in found] == [1, 1, 2, 3]
+
+
+def test_labels_are_on_the_disk_before_they_have_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def note(name: str) -> None:
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a: (calls.append(name), call(*a))[1])
+
+    note("fsync")
+    note("replace")
+    write_labels(tmp_path / "0.npz", {0: np.zeros((3, 2), np.float32)})
+    assert calls == ["fsync", "replace"]
 
 
 def test_stages_take_photos_in_turn() -> None:

@@ -124,6 +124,20 @@ def test_pixels_balance_keypoints_and_background() -> None:
     assert focal_pixels(sure, targets) < 1e-6
 
 
+def test_norms_say_how_wrong_a_prediction_is() -> None:
+    """From 0, where it is right, to 1, where it is surely wrong."""
+    targets = make_targets(1, 8, 8)
+    targets[0, 2, 5] = KEYPOINT
+    heat = (targets == KEYPOINT).half()
+    sure = torch.where(targets[:, None] == KEYPOINT, 30.0, -30.0)
+    for sign, norm in ((1, 0.0), (-1, 1.0)):
+        for found in (
+            losses.focal_cells(sign * sure, targets, heat),
+            losses.focal_pixels(sign * sure, targets),
+        ):
+            torch.testing.assert_close(found.norms, torch.full_like(found.norms, norm))
+
+
 def shift_maps(by: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return maps of a pair that is related by a shift to the right."""
     torch.manual_seed(0)
@@ -139,6 +153,18 @@ def test_equal_maps_are_repeatable_under_the_right_warp_only() -> None:
     assert losses.detector_repeatability(p, b_from_a, targets) < 1e-6
     inverse = torch.linalg.inv(b_from_a)
     assert losses.detector_repeatability(p, inverse, targets) > 0.05
+
+
+def test_what_either_image_does_not_show_is_not_compared() -> None:
+    p, b_from_a, targets = shift_maps(3)
+    for image in (0, 1):
+        changed, hidden = p.clone(), targets.clone()
+        changed[image, :, :, 8:12] = 0.9
+        hidden[image, :, 8:12] = IGNORED
+        for most in (0, 200):
+            found = losses.detector_repeatability(changed, b_from_a, targets, most)
+            unseen = losses.detector_repeatability(changed, b_from_a, hidden, most)
+            assert found > 0.01 and unseen < 1e-6
 
 
 def test_the_strongest_pixels_stand_for_all() -> None:
@@ -212,6 +238,20 @@ def test_triplet_switches() -> None:
     assert push.item() == pytest.approx(0.4, abs=2e-3)
 
 
+def test_norms_say_how_wrong_a_match_is() -> None:
+    xy, used = make_points()
+    same, temperature = torch.eye(4)[None], torch.tensor(3.0)
+    swapped = same[:, [1, 0, 3, 2]]
+    right, _ = losses.dual_softmax(same, same, xy, used, temperature)
+    wrong, _ = losses.dual_softmax(same, swapped, xy, used, temperature)
+    assert right.norms.max() < 0.01 and wrong.norms.min() > 0.99
+    right = losses.hardest_triplet(same, same, xy, used)
+    wrong = losses.hardest_triplet(same, swapped, xy, used)
+    # Sigmoids of minus and plus the root of two.
+    assert right.norms.tolist() == pytest.approx([0.1956] * 4, abs=1e-3)
+    assert wrong.norms.tolist() == pytest.approx([0.8044] * 4, abs=1e-3)
+
+
 def test_near_points_are_no_negatives() -> None:
     xy, used = make_points()
     near = xy.clone()
@@ -249,6 +289,16 @@ def test_points_of_other_places_compete() -> None:
     fewer, _ = dual_softmax(same, same, xy, used, cold, torch.arange(2))
     assert fewer.item() == pytest.approx(math.log(6), rel=1e-5)
     assert 0 <= right <= 1
+
+
+def test_a_match_is_right_if_it_is_so_both_ways() -> None:
+    xy, used = make_points()
+    xy, used = xy[:, :, :2], used[:, :2]
+    # The second point of a is nearest to that of b, which is nearer to the first.
+    a, b = torch.tensor([[[0.9, 0.8], [0.1, 0.3]]]), torch.eye(2)[None]
+    for one, other in ((a, b), (b, a)):
+        _, right = dual_softmax(one, other, xy, used, torch.tensor(0.0))
+        assert right == 0.5
 
 
 def test_places_beside_a_point_compete() -> None:

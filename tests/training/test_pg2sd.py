@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional
+from training_kit import TinyNet, make_batch
 
 from sfm_features.training.guidance import Guidance
 from sfm_features.training.losses import Samples
@@ -23,6 +24,7 @@ from sfm_features.training.pg2sd import (
     weigh,
 )
 from sfm_features.training.runlog import RunLog, draw_difficulty
+from sfm_features.training.warps import sample_maps
 
 OPTIONS = Pg2sdOptions("pg2sd")
 SHOWN = {"descriptor hard share", "descriptor easiest", "descriptor hardest"}
@@ -116,6 +118,17 @@ def test_a_teacher_is_not_taught() -> None:
     assert alike <= distil_taught(maps, taught, weight, 1.0, 0.0)
 
 
+def test_a_teachers_lesson_is_its_closed_form() -> None:
+    torch.manual_seed(0)
+    maps, taught = torch.rand(2, 4, 3, dtype=torch.float64)
+    weight = torch.tensor([1.0, 2, 0, 1], dtype=torch.float64)
+    target = (taught / 1.3).softmax(1)
+    entropy = -(target * (maps / 1.3).log_softmax(1)).sum(1) * 1.3**2
+    each = 0.4 * (0.5 * (maps - target).square()).mean(1) + 0.6 * entropy
+    expected = (weight * each).sum() / 4
+    torch.testing.assert_close(distil_taught(maps, taught, weight, 1.3, 0.4), expected)
+
+
 def test_difficulty_is_the_rank_of_late() -> None:
     difficulty = Difficulty(20, 0.75)
     difficulty.update(torch.linspace(0, 1, 4001))
@@ -146,6 +159,15 @@ def test_easy_samples_first_and_all_alike_at_last() -> None:
     assert soften(0.0, OPTIONS) == (1.5, 0.5)
     assert soften(0.25, OPTIONS) == (1.25, 0.25)
     assert soften(0.8, OPTIONS) == (1.0, 0.0)
+
+
+def test_flattened_late_weights_are_rarities() -> None:
+    difficulty = Difficulty(4, 0.0)
+    norms = torch.tensor([0.1, 0.1, 0.1, 0.9])  # shares 3/4, 0, 0, 1/4
+    difficulty.update(norms)
+    options = replace(OPTIONS, flatten=True, steepness=60)
+    late = weigh(norms, difficulty, Schedule(options, 1.0))
+    torch.testing.assert_close(late, torch.tensor([1 / 3, 1 / 3, 1 / 3, 1.0]))
 
 
 def test_without_its_histogram_it_is_as_published() -> None:
@@ -185,6 +207,42 @@ def test_what_weighs_nothing_does_not_count() -> None:
     assert found["descriptor constraint"].item() == pytest.approx(2.0, rel=1e-3)
     difficulty = guidance.difficulties["descriptor"]
     assert isinstance(difficulty, Difficulty) and difficulty.shares[18] == 0
+
+
+def test_hard_samples_are_taught_most_and_unused_ones_not() -> None:
+    torch.manual_seed(0)
+    guidance = Guidance(replace(OPTIONS, teacher="average"))
+    norms = torch.tensor([0.05, 0.5, 0.95, 0.95])
+    used = torch.tensor([1.0, 1, 1, 0])
+    samples = Samples(torch.rand(4), norms, used)
+    guidance.constrain("descriptor", samples, 0.5)
+    maps, taught = torch.rand(2, 8, 2)
+    maps.requires_grad_()
+    found = guidance.distil(maps, taught, samples, 0.5)
+    found.backward()
+    assert maps.grad is not None
+    assert maps.grad.norm(dim=1).reshape(2, 4)[:, 3].tolist() == [0, 0]
+    difficulty = guidance.difficulties["descriptor"]
+    assert isinstance(difficulty, Difficulty)
+    weights = weigh(norms, difficulty, Schedule(OPTIONS, 0.5)) * used
+    softness = soften(measure_hard_share(norms, weights, difficulty), OPTIONS)
+    share = (difficulty.rank(norms) * used).repeat(2)
+    lesson = distil_taught(maps, taught, share, *softness)
+    torch.testing.assert_close(found, OPTIONS.distillation * lesson)
+
+
+def test_what_is_softened_is_how_surely_points_match_and_are_keypoints() -> None:
+    torch.manual_seed(0)
+    batch, net = make_batch(False), TinyNet()
+    dense = net(batch.images.float() / 255)
+    each = torch.rand(batch.used.numel())
+    samples = Samples(each, each, batch.used.flatten().float())
+    found = Guidance(OPTIONS).read(net, dense, batch, samples)
+    assert found.shape == (2 * batch.used.numel(), 2)
+    torch.testing.assert_close(found[:, 0], (-each).exp().repeat(2))
+    p = net.probability(dense.logits)
+    score = sample_maps(p, batch.xy.flatten(0, 1)).flatten()
+    torch.testing.assert_close(found[:, 1], score)
 
 
 def test_what_is_hard_is_described_and_drawn(tmp_path: Path) -> None:

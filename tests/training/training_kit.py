@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from samples import make_texture, write_image
 from torch import Tensor, nn
 
 from sfm_features.nets.dense import Dense, DenseNet
-from sfm_features.training.photos import Photo
+from sfm_features.training.data import Batch, DataOptions, PairSource
+from sfm_features.training.photos import Photo, PhotoSet
 
 
 class TinyNet(DenseNet):
@@ -43,6 +45,17 @@ def make_photo(size: tuple[int, int] = (200, 150), seed: int = 0) -> Photo:
     grey = np.ascontiguousarray(make_texture(size, seed)[..., 0])
     chroma = np.full((size[1] // 2, size[0] // 2, 2), 128, np.uint8)
     return Photo(f"{seed}.png", grey, chroma)
+
+
+def make_batch(background: bool) -> Batch:
+    """Make a small batch of one photo, the left half of which may be background."""
+    photo = make_photo()
+    marked = np.zeros(photo.grey.shape, np.bool_)
+    marked[:, :100] = True
+    photos = PhotoSet([replace(photo, background=marked if background else None)])
+    labels = {0: np.random.default_rng(0).uniform(8, 140, (150, 2)).astype(np.float32)}
+    options = DataOptions(batch=2, crop_px=64, points=32)
+    return PairSource(photos, labels, options, 0).make_batch(0)
 
 
 def write_photos(folder: Path, count: int = 6, frames: int = 0) -> Path:

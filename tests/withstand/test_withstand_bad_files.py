@@ -292,5 +292,8 @@ def test_a_folder_that_holds_something_else(tmp_path: Path, shell: Shell) -> Non
     diary.parent.mkdir(parents=True)
     diary.write_text("dear diary")
     how = ("reconstruct", photos, *FEW, "--no-report", "--output", tmp_path / "out")
+    shell.run(*how).fail("sparse: is not of an earlier run")
+    (tmp_path / "out/.lock").touch()  # as an earlier run leaves it
     shell.run(*how).fail("diary.txt")
+    assert not (tmp_path / "out/features.h5").exists()  # told before any work
     assert diary.read_text() == "dear diary"

@@ -19,8 +19,13 @@ from sfm_features.objects import ObjectDetector, detect_object
 from sfm_features.scenes.figures import Figures, render_figures
 from sfm_features.training.checkpoints import Diverged
 from sfm_features.training.dkp import distillation_loss
-from sfm_features.training.objects.data import ObjectImages, load_images, make_views
-from sfm_features.training.objects.loop import ObjectTrainer
+from sfm_features.training.objects.data import (
+    ObjectImages,
+    Views,
+    load_images,
+    make_views,
+)
+from sfm_features.training.objects.loop import STUDENT, TEACHER, ObjectTrainer
 from sfm_features.training.objects.models import count_coinciding
 from sfm_features.training.objects.options import ObjectOptions
 from sfm_features.training.objects.perceptual import make_perceptual
@@ -133,6 +138,52 @@ def test_the_teacher_changes_the_student(loaded: ObjectImages, tmp_path: Path) -
         ObjectTrainer(loaded, tmp_path / "a", replace(QUICK, taps=("logits",))).run()
 
 
+def test_the_teacher_sees_depth_and_the_student_colours(
+    loaded: ObjectImages, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    options = replace(QUICK, distillation=0.5)
+    trainer = ObjectTrainer(loaded, tmp_path, options)
+    trainer.run()
+    views = make_views(loaded, torch.arange(4))
+    grey = replace(views, rgb=torch.rand(4, 3, 32, 32))
+    deep = replace(views, depth=torch.rand(4, 3, 32, 32))
+
+    def measure(views: Views, stage: int) -> dict[str, torch.Tensor]:
+        trainer.state.stage = stage
+        with torch.no_grad():
+            return trainer._measure(views, torch.Generator().manual_seed(0))
+
+    for stage, same, other in ((TEACHER, grey, deep), (STUDENT, deep, grey)):
+        plain = measure(views, stage)
+        for name in ("perceptual", "pixels"):
+            assert measure(same, stage)[name] == plain[name]
+            assert measure(other, stage)[name] != plain[name]
+    trainer.model.eval()
+    trainer.model.training = True  # as in a step, but what it sees is not remembered
+    with torch.no_grad():
+        mine = trainer.model.detector(views.rgb).taps
+        theirs = trainer.teacher(views.depth).taps
+    apart = distillation_loss(mine, theirs, options.taps, views.has_depth)
+    measured = measure(views, STUDENT)["distillation"]
+    torch.testing.assert_close(measured, 0.5 * apart, rtol=1e-2, atol=0)
+
+
+def test_other_pictures_are_another_run(loaded: ObjectImages, tmp_path: Path) -> None:
+    ObjectTrainer(loaded, tmp_path, QUICK).run()
+    for part in ("rgb", "nearness"):
+        value = getattr(loaded, part).clone()
+        value[0] = 0
+        with pytest.raises(StaleStore, match="images"):
+            ObjectTrainer(replace(loaded, **{part: value}), tmp_path, QUICK).run()
+
+
+def test_held_back_images_are_not_drawn(loaded: ObjectImages, tmp_path: Path) -> None:
+    trainer = ObjectTrainer(loaded, tmp_path, QUICK)
+    for stage in (TEACHER, STUDENT):
+        assert set(trainer._list_rows(stage)) == set(range(12)) - {*trainer.held_back}
+
+
 def test_nan_stops_and_names_step_and_images(
     loaded: ObjectImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +282,7 @@ def test_one_image_is_not_enough(figures: Figures, tmp_path: Path) -> None:
 
 
 def test_more_keypoints_than_places_are_noticed() -> None:
+    torch.manual_seed(0)
     net = KeypointNet(6, 4, 32).eval()
     with torch.no_grad():
         net.head.weight.zero_()
