@@ -281,6 +281,16 @@ def test_what_is_not_ours_is_not_replaced(wall: Wall, tmp_path: Path) -> None:
     assert (sparse / "notes.txt").read_text() == "mine"
 
 
+def test_what_a_mac_leaves_in_folders_is_no_obstacle(
+    wall: Wall, tmp_path: Path
+) -> None:
+    images, sparse = wall.write(tmp_path)
+    for folder in (sparse, sparse / "0"):
+        (folder / ".DS_Store").touch()
+    polish(images, sparse, sparse, colmap.MapperOptions(), colmap.Cancellation())
+    assert [path.name for path in sparse.iterdir()] == ["0"]
+
+
 def test_an_adjustment_that_goes_astray_is_not_kept(
     wall: Wall, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,6 +17,7 @@ from sfm_features.errors import OutputError
 log = logging.getLogger(__name__)
 
 _WORK_NAME = re.compile(r"\.\d+\.work")  # left by a killed triangulation
+_LITTER = ".DS_Store"  # left by whoever looks into a folder on a Mac
 _KEEP = 2  # the newest may be half written when the process is killed
 
 
@@ -115,9 +116,10 @@ def remove(path: Path) -> None:
 
 
 def _is_model_part(path: Path) -> bool:
-    if path.name in MODEL_FILES or _WORK_NAME.fullmatch(path.name):
+    names = {*MODEL_FILES, _LITTER}
+    if path.name in names or _WORK_NAME.fullmatch(path.name):
         return True
-    return path.name.isdigit() and all(p.name in MODEL_FILES for p in path.glob("*"))
+    return path.name.isdigit() and all(p.name in names for p in path.glob("*"))
 
 
 def _rank_snapshots(output: Path) -> Sequence[Path]:

@@ -96,7 +96,7 @@ def verify_pairs_by_poses(
     num_threads: int = -1,
     cancellation: Cancellation | None = None,
 ) -> None:
-    """Verify matches by the epipolar geometry of a model's poses; resumes as above.
+    """Verify matches by the epipolar geometry of a model's poses: all, each time.
 
     Raises InputError if images of the database are not in the model.
     """
