@@ -21,6 +21,7 @@ _SIGMA = 4.0
 """Of the weights in a patch."""
 _STEPS = 10
 _DONE_PX = 0.02
+"""A step that is smaller is the last."""
 _LEAST_ALIKE = 0.8
 """Correlation of two patches that show the same, after alignment."""
 _MOST_PX = 3.0
@@ -28,6 +29,7 @@ _MOST_PX = 3.0
 _MOST_GROWN = 2.0
 """How many times as large or small as the cameras say a patch may be seen."""
 _AT_ONCE = 4000
+"""Patches that are worked on together."""
 _DAMPING = 1e-4
 _CONTRAST = 1e-3
 """Grey levels added to a patch's contrast, so that a plain one can be divided by it."""
@@ -215,8 +217,14 @@ def _even(patches: F32) -> tuple[F32, F32]:
 def _look(grey: F32, places: F64) -> F32:
     """Look up pixels (N, P, 2) between pixels; beyond the edge is what is at it."""
     x, y = np.ascontiguousarray(places.astype(np.float32).transpose(2, 0, 1))
-    how = cv2.INTER_CUBIC, cv2.BORDER_REPLICATE
-    return np.asarray(cv2.remap(grey, x, y, how[0], borderMode=how[1]), np.float32)
+    how, border = cv2.INTER_CUBIC, cv2.BORDER_REPLICATE
+    parts = [  # OpenCV takes no more than 32,766 rows
+        cv2.remap(
+            grey, x[i : i + _AT_ONCE], y[i : i + _AT_ONCE], how, borderMode=border
+        )
+        for i in range(0, len(x), _AT_ONCE)
+    ]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def _make_offsets() -> F64:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from samples import make_texture, write_image
 
+from sfm_features import align as align_module
 from sfm_features import colmap
 from sfm_features.align import Picture, align
 from sfm_features.colmap import project_points, read_model, write_model
@@ -309,6 +310,15 @@ def test_an_adjustment_that_goes_astray_is_not_kept(
         )
     assert "not polished" in caplog.text
     assert measure(wall, sparse) == pytest.approx(before)
+
+
+def test_an_image_may_have_more_patches_than_opencv_takes() -> None:
+    grey = np.arange(12, dtype=np.float32).reshape(3, 4)
+    places = np.tile([[[2.0, 1.0]]], (33_000, 1, 1))
+    places[-1] = [0, 2]
+    seen = align_module._look(grey, places)
+    assert seen.shape == (33_000, 1)
+    assert (seen[0], seen[-1]) == (6, 8)
 
 
 def test_pixels_of_a_picture_are_those_of_its_image() -> None:
