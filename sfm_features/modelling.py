@@ -61,13 +61,15 @@ class ModelMaker:
             if polishes and _is_made(sparse, mapped) and not _is_made(rough, mapped):
                 _move_models(sparse, rough, mapped)
             failure = self._map(rough if polishes else sparse, mapped)
-        if polishes and failure is None:
+        if failure is not None:
+            return failure
+        if polishes:
             with watch.time("polish"):
                 forget_stamp(sparse)
                 polish(self.images, rough, sparse, self.options, self.stop)
                 write_stamp(sparse, wanted)
-                remove_models(rough)
-        return failure
+        remove_models(rough)
+        return None
 
     def _map(self, target: Path, made_from: str) -> ReconstructionError | None:
         """Map unless it is done; continue a stopped one that was made from the same."""
@@ -75,9 +77,10 @@ class ModelMaker:
             return None
         forget_stamp(target)
         started = self.workspace.root / "mapping"
-        if not has_stamp(started, made_from):
+        begun = digest(made_from, target.name)
+        if not has_stamp(started, begun):
             colmap.drop_snapshots(target)
-            write_stamp(started, made_from)
+            write_stamp(started, begun)
         resume = colmap.find_snapshot(target)
         try:
             colmap.run_mapper(

@@ -90,7 +90,8 @@ def claim_output(workspace: Workspace) -> Iterator[None]:
                     f"{path}: is not of an earlier run of sfm-features, and would be "
                     "replaced; choose another --output"
                 )
-    colmap.refuse_foreign(workspace.sparse)
+    for models in (workspace.sparse, workspace.unpolished):
+        colmap.refuse_foreign(models)  # told now, not when they are to be replaced
     with claim(workspace.root):
         yield
 

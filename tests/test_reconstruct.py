@@ -344,6 +344,7 @@ def test_only_a_snapshot_of_the_same_settings_is_gone_on_from(
         resumed.append(given[-1])
         raise KeyboardInterrupt
 
+    shutil.copytree(output / "sparse/0", output / ".sparse.work/snapshots/1000")
     for is_put_there, min_matches in ((True, 16), (False, 16), (True, 16), (False, 17)):
         if is_put_there:
             shutil.copytree(output / "sparse/0", snapshot)
@@ -354,6 +355,13 @@ def test_only_a_snapshot_of_the_same_settings_is_gone_on_from(
                 mapping=MapperOptions(min_matches=min_matches),
             )
     assert resumed == [None, None, snapshot, None]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(colmap, "run_mapper", die)
+        reconstruct(
+            *(town_photos / "images", output, replace(QUICK, polish=False), EXTRACTION),
+            mapping=MapperOptions(min_matches=17),
+        )
+    assert resumed[4] is None
 
 
 def test_a_model_is_polished_last_and_once(

@@ -286,13 +286,17 @@ def test_a_deleted_product_is_made_again(tmp_path: Path, shell: Shell) -> None:
         assert (out / "sparse/0/points3D.bin").read_bytes() == model, name
 
 
-def test_a_folder_that_holds_something_else(tmp_path: Path, shell: Shell) -> None:
+@pytest.mark.parametrize("folder", ["sparse", "unpolished"])
+def test_a_folder_that_holds_something_else(
+    tmp_path: Path, shell: Shell, folder: str
+) -> None:
     photos = write_photos(tmp_path / "photos", 5)
-    diary = tmp_path / "out" / "sparse" / "diary.txt"
+    diary = tmp_path / "out" / folder / "diary.txt"
     diary.parent.mkdir(parents=True)
     diary.write_text("dear diary")
     how = ("reconstruct", photos, *FEW, "--no-report", "--output", tmp_path / "out")
-    shell.run(*how).fail("sparse: is not of an earlier run")
+    if folder == "sparse":
+        shell.run(*how).fail("sparse: is not of an earlier run")
     (tmp_path / "out/.lock").touch()  # as an earlier run leaves it
     shell.run(*how).fail("diary.txt")
     assert not (tmp_path / "out/features.h5").exists()  # told before any work
