@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from sfm_features.types import Features
 
@@ -42,3 +43,18 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     ok, content = cv2.imencode(path.suffix, rgb[..., ::-1])
     assert ok
     path.write_bytes(content.tobytes())
+
+
+def note_calls(
+    monkeypatch: pytest.MonkeyPatch, where: object, *names: str
+) -> list[str]:
+    """Return a list that tells, as it goes, which of these functions were called."""
+    calls: list[str] = []
+
+    def note(name: str) -> None:
+        call = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda *a: (calls.append(name), call(*a))[1])
+
+    for name in names:
+        note(name)
+    return calls

@@ -11,6 +11,7 @@ import numpy as np
 import pycolmap
 import pytest
 from colmap_scenes import Scene, make_scene
+from samples import note_calls
 
 from sfm_features.colmap import (
     CameraOptions,
@@ -157,14 +158,7 @@ def test_a_failure_leaves_the_old_database(tmp_path: Path) -> None:
 def test_an_import_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[str] = []
-
-    def note(name: str) -> None:
-        call = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a: (calls.append(name), call(*a))[1])
-
-    note("fsync")
-    note("replace")
+    calls = note_calls(monkeypatch, os, "fsync", "replace")
     make_scene(tmp_path / "scene").import_into(tmp_path / "database.db")
     assert calls == ["fsync", "replace"]
 

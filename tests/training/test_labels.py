@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from samples import note_calls
 from training_kit import TinyNet, make_photo, write_photos
 
 from sfm_features.nets.dense import Dense
@@ -237,14 +238,7 @@ def test_labels_of_another_network_are_made_again(
 def test_labels_are_on_the_disk_before_they_have_their_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[str] = []
-
-    def note(name: str) -> None:
-        call = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a: (calls.append(name), call(*a))[1])
-
-    note("fsync")
-    note("replace")
+    calls = note_calls(monkeypatch, os, "fsync", "replace")
     write_labels(tmp_path / "0.npz", {0: np.zeros((3, 2), np.float32)})
     assert calls == ["fsync", "replace"]
 
