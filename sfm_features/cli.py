@@ -36,6 +36,7 @@ from sfm_features.errors import (
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match
+from sfm_features.pair_files import read_pairs, write_pairs
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.shell import Positional, say
 from sfm_features.store import FeatureStore
@@ -103,7 +104,7 @@ def run_pairs(
     pairing.refuse_loss(output, options)
     chosen = pairing.choose_pairs(method, options)
     with explain_os_errors(output):
-        pairing.write_pairs(output, chosen)
+        write_pairs(output, chosen)
     logger.info("%s: %d pairs", output, len(chosen))
 
 
@@ -127,7 +128,7 @@ def run_match(
     """
     require_other_file(output, pairs)
     with FeatureStore.open(features) as store:
-        wanted = pairing.read_pairs(pairs, store.names())
+        wanted = read_pairs(pairs, store.names())
     match(features, wanted, output, options, run, overwrite)
 
 

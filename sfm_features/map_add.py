@@ -16,7 +16,7 @@ from sfm_features.extract import extract
 from sfm_features.images import list_images
 from sfm_features.journal import LOCK, explain_os_errors
 from sfm_features.match import MatchOptions, match
-from sfm_features.pairs import write_pairs
+from sfm_features.pair_files import write_pairs
 from sfm_features.queries import AddOptions
 from sfm_features.retrieve import describe
 from sfm_features.similar import order_pair, pair_similar

@@ -1,9 +1,4 @@
-"""Which images to match: rules, and the text file that lists the pairs.
-
-A line is `name0 name1` with one space, as hloc and COLMAP read it. Only a name that
-holds a space itself is set off by a tab instead, which those two cannot read. A line
-whose first name starts with # is indented, as it is no comment; COLMAP passes it over.
-"""
+"""Which images to match: rules that choose pairs."""
 
 from __future__ import annotations
 
@@ -21,7 +16,6 @@ from sfm_features import colmap
 from sfm_features.errors import (
     InputError,
     OptionError,
-    PairsError,
     refuse_unused,
     require_at_least,
     require_other_file,
@@ -287,68 +281,6 @@ def refuse_loss(path: Path, options: PairOptions) -> None:
         raise OptionError(
             f"{path}: is there already and not a text file; choose another --output"
         )
-
-
-def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write a pairs file; it is there whole or not at all."""
-    lines = [_write_line(pair) for pair in pairs]
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(path)
-
-
-def read_pairs(path: Path, known: Iterable[str] = ()) -> list[Pair]:
-    """Read a pairs file; `known` names help to part names that hold spaces.
-
-    Blank lines and lines starting with # are passed over, duplicates and reversed
-    duplicates are dropped, an image paired with itself is an error.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; make it with `sfm-features pairs`")
-    names = set(known)
-    found: dict[Pair, None] = {}
-    repeated = 0
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise PairsError(
-            f"{path}: is not text in UTF-8; write `name0 name1` on each line"
-        ) from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        pair = _split_line(line.strip(), names)
-        if pair is None or pair[0] == pair[1]:
-            raise PairsError(
-                f"{path}, line {number}: {line.strip()!r} is not two different image "
-                "names; write `name0 name1` with one space (or a tab) between"
-            )
-        if pair in found or pair[::-1] in found:
-            repeated += 1
-            continue
-        found[pair] = None
-    if repeated:
-        logger.info("%s: %d repeated pairs dropped", path, repeated)
-    if not found:
-        raise PairsError(f"{path}: lists no pair; write `name0 name1` on each line")
-    return list(found)
-
-
-def _write_line(pair: Pair) -> str:
-    line = ("\t" if " " in "".join(pair) else " ").join(pair) + "\n"
-    return f" {line}" if line.startswith("#") else line
-
-
-def _split_line(line: str, known: set[str]) -> Pair | None:
-    if "\t" in line:
-        first, _, second = line.partition("\t")
-        return first.strip(), second.strip()
-    words = line.split(" ")
-    if len(words) == 2:
-        return words[0], words[1]
-    splits = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
-    fitting = [pair for pair in splits if set(pair) <= known]
-    return fitting[0] if len(fitting) == 1 else None
 
 
 def _distances(centres: Mapping[str, F64], names: Sequence[str]) -> Iterator[F64]:

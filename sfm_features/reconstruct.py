@@ -23,12 +23,8 @@ from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_matching
 from sfm_features.metrics import model_errors
 from sfm_features.modelling import ModelMaker, verify
-from sfm_features.pairs import (
-    pair_exhaustively,
-    pair_sequentially,
-    read_pairs,
-    write_pairs,
-)
+from sfm_features.pair_files import read_pairs, write_pairs
+from sfm_features.pairs import pair_exhaustively, pair_sequentially
 from sfm_features.reporting import report_reconstruction
 from sfm_features.similar import close_loops
 from sfm_features.still import explain_still

@@ -13,7 +13,7 @@ import pytest
 
 from sfm_features import __version__, cli
 from sfm_features.cli import COMMANDS, main
-from sfm_features.pairs import read_pairs
+from sfm_features.pair_files import read_pairs
 from sfm_features.store import FeatureStore, MatchStore
 
 

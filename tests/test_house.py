@@ -31,7 +31,7 @@ LEVELS = [
     ["nets"],
     ["extractors", "matchers"],
     ["registry"],
-    ["scenes", "ranking", "similar", "pairs", "queries", "candidates"],
+    ["scenes", "ranking", "similar", "pairs", "pair_files", "queries", "candidates"],
     ["extract", "match", "retrieve", "workspace", "summary", "report"],
     ["objects", "atlas", "verdict"],
     ["localizer"],

@@ -11,6 +11,7 @@ import pytest
 
 from sfm_features import pairs
 from sfm_features.errors import InputError, OptionError, PairsError
+from sfm_features.pair_files import read_pairs, write_pairs
 from sfm_features.store import FeatureStore
 from sfm_features.types import Camera, Model, Pose, RegisteredImage
 
@@ -124,8 +125,8 @@ def test_memory_does_not_grow_with_the_square_of_the_images() -> None:
 def test_file_keeps_every_name(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     wanted = [("a.jpg", "ü/b.jpg"), ("my photo.jpg", "b.jpg"), ("x y", "z w")]
-    pairs.write_pairs(path, wanted)
-    assert pairs.read_pairs(path) == wanted
+    write_pairs(path, wanted)
+    assert read_pairs(path) == wanted
     assert path.read_text(encoding="utf-8").startswith("a.jpg ü/b.jpg\n")
     assert [p.name for p in tmp_path.iterdir()] == ["pairs.txt"]
 
@@ -133,8 +134,8 @@ def test_file_keeps_every_name(tmp_path: Path) -> None:
 def test_a_name_is_no_comment(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     wanted = [("#1.jpg", "#2.jpg"), ("#1.jpg", "a.jpg"), ("# 3.jpg", "a.jpg")]
-    pairs.write_pairs(path, wanted)
-    assert pairs.read_pairs(path) == wanted
+    write_pairs(path, wanted)
+    assert read_pairs(path) == wanted
     # As hloc reads it: two words on each line.
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [tuple(line.split()) for line in lines[:2]] == wanted[:2]
@@ -144,7 +145,7 @@ def test_file_of_another_tool(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     path.write_text("# by hand\n\na b\r\nb a\na b\nmy photo.jpg b\n")
     known = ["a", "b", "my photo.jpg"]
-    assert pairs.read_pairs(path, known) == [("a", "b"), ("my photo.jpg", "b")]
+    assert read_pairs(path, known) == [("a", "b"), ("my photo.jpg", "b")]
 
 
 @pytest.mark.parametrize("line", ["alone", "a a", "three words here"])
@@ -152,15 +153,15 @@ def test_bad_lines_are_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "pairs.txt"
     path.write_text(f"a b\n{line}\n")
     with pytest.raises(PairsError, match=r"pairs\.txt, line 2"):
-        pairs.read_pairs(path)
+        read_pairs(path)
 
 
 def test_absent_and_empty_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        pairs.read_pairs(tmp_path / "no.txt")
+        read_pairs(tmp_path / "no.txt")
     (tmp_path / "empty.txt").write_text("# nothing\n")
     with pytest.raises(PairsError, match="lists no pair"):
-        pairs.read_pairs(tmp_path / "empty.txt")
+        read_pairs(tmp_path / "empty.txt")
 
 
 def test_what_is_no_pairs_file_is_not_overwritten(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_what_is_no_pairs_file_is_not_overwritten(tmp_path: Path) -> None:
     for path in (features, listed, photo):
         with pytest.raises(OptionError, match=f"{path.name}: is .* another --output"):
             pairs.refuse_loss(path, options)
-    pairs.write_pairs(tmp_path / "pairs.txt", [("a", "b")])
+    write_pairs(tmp_path / "pairs.txt", [("a", "b")])
     for name in ("pairs.txt", "new.txt"):
         pairs.refuse_loss(tmp_path / name, options)
 

@@ -32,12 +32,8 @@ from sfm_features.errors import (
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import claim
 from sfm_features.match import MatchOptions, match
-from sfm_features.pairs import (
-    PairOptions,
-    choose_pairs,
-    pair_exhaustively,
-    read_pairs,
-)
+from sfm_features.pair_files import read_pairs
+from sfm_features.pairs import PairOptions, choose_pairs, pair_exhaustively
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import read_truth
 from sfm_features.store import FeatureStore

@@ -18,7 +18,8 @@ from sfm_features.errors import InputError, WeightsError
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.nets.vlad import Vlad, load_vlad, save_vlad
 from sfm_features.nets.weights import Card
-from sfm_features.pairs import PairOptions, choose_pairs, read_pairs
+from sfm_features.pair_files import read_pairs
+from sfm_features.pairs import PairOptions, choose_pairs
 from sfm_features.retrieve import describe, has_codebook
 from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.training.codebook import fit_vlad

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from pipelines.benchmarks.made_up import write_features
 from pipelines.benchmarks.results import ROOT, Check, Result, Row
 from sfm_features.match import match
-from sfm_features.pairs import pair_exhaustively, pair_sequentially, write_pairs
+from sfm_features.pair_files import write_pairs
+from sfm_features.pairs import pair_exhaustively, pair_sequentially
 from sfm_features.store import FeatureStore
 from sfm_features.types import Pair
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from sfm_features.match import match
-from sfm_features.pairs import read_pairs
+from sfm_features.pair_files import read_pairs
 from sfm_features.store import FeatureStore
 
 

@@ -21,7 +21,8 @@ from sfm_features import metrics
 from sfm_features.colmap import CameraOptions, list_models, read_model
 from sfm_features.errors import InputError, ReconstructionError
 from sfm_features.extract import extract
-from sfm_features.pairs import pair_exhaustively, write_pairs
+from sfm_features.pair_files import write_pairs
+from sfm_features.pairs import pair_exhaustively
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.types import Pose
 

@@ -20,11 +20,8 @@ from sfm_features.extract import ExtractOptions
 from sfm_features.geometry import rotation_from_quaternion
 from sfm_features.journal import explain_os_errors, replace_text
 from sfm_features.localize import localize
-from sfm_features.pairs import (
-    pair_by_covisibility,
-    pair_by_poses,
-    write_pairs,
-)
+from sfm_features.pair_files import write_pairs
+from sfm_features.pairs import pair_by_covisibility, pair_by_poses
 from sfm_features.queries import LocalizeOptions, Query, QueryOptions
 from sfm_features.retrieve import describe, has_codebook
 from sfm_features.triangulate import TriangulateOptions, triangulate
