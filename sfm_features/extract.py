@@ -25,7 +25,13 @@ from sfm_features.errors import (
     require_at_least,
     require_other_file,
 )
-from sfm_features.masks import find_mask, fit_mask, keep_inside, read_mask
+from sfm_features.masks import (
+    find_mask,
+    fit_mask,
+    keep_inside,
+    read_mask,
+    sum_mask,
+)
 from sfm_features.orientation import turn_back, turn_upright
 from sfm_features.registry import (
     EXTRACTORS,
@@ -33,7 +39,7 @@ from sfm_features.registry import (
     check_choice,
     hash_weights,
 )
-from sfm_features.store import FeatureStore, refuse_collisions
+from sfm_features.store import FeatureStore, Origin, refuse_collisions
 from sfm_features.types import U8, Bool, Extractor, Features, RunOptions, undo_resize
 
 logger = logging.getLogger(__name__)
@@ -106,7 +112,7 @@ class _Loaded:
     orientation: int
     stored_size: tuple[int, int]
     mask: Bool | None
-    file_bytes: int = 0
+    origin: Origin = Origin()
 
 
 def extract(
@@ -139,7 +145,7 @@ def extract(
     extractor = None if is_kept else _build(options, run)
     with FeatureStore.append(output, describe(options, run), overwrite) as store:
         absent = {name for name in names if name not in store}
-        replaced = _list_replaced(images, store, set(names) - absent)
+        replaced = _list_replaced(images, options.masks, store, set(names) - absent)
         for name in replaced:  # before the new file turns out to be unreadable
             store.drop(name)
         missing = [name for name in names if name in absent or name in replaced]
@@ -149,7 +155,7 @@ def extract(
             with tqdm(total=len(missing), desc="extract", unit="image") as bar:
                 for found in _extract_all(extractor, loads, options):
                     for loaded, features in found:
-                        store.write(loaded.name, features, loaded.file_bytes)
+                        store.write(loaded.name, features, loaded.origin)
                     bar.update(len(found))
                 bar.update(len(skipped) - num_unwritable)
     summary = ExtractSummary(
@@ -218,13 +224,15 @@ def _part_unwritable(
 
 
 def _list_replaced(
-    images: Path, store: FeatureStore, names: Collection[str]
+    images: Path, masks: Path | None, store: FeatureStore, names: Collection[str]
 ) -> set[str]:
-    """List the images whose files are not those that they were."""
+    """List the images whose files, or those of their masks, are not what they were."""
     replaced = set()
     for name in names:
-        before, path = store.file_bytes(name), images / name
-        if before and path.is_file() and path.stat().st_size != before:
+        path = images / name
+        file_bytes = path.stat().st_size if path.is_file() else None
+        mask_crc = None if masks is None else sum_mask(masks, name, images)
+        if store.origin(name).differs(Origin(file_bytes, mask_crc)):
             replaced.add(name)
     if replaced:
         logger.info("again: %d images that were replaced since", len(replaced))
@@ -283,13 +291,15 @@ def _load(images: Path, options: ExtractOptions, name: str) -> _Loaded:
     decoded = image_files.decode(images / name)
     small = image_files.resize_to(decoded.rgb, options.max_size)
     upright = turn_upright(small, decoded.orientation)
-    mask = None
+    mask = mask_crc = None
     if options.masks is not None:
+        # The sum first: a mask that changes in between is noticed the next time.
+        mask_crc = sum_mask(options.masks, name, images)
         mask = read_mask(options.masks, name, images)
     if mask is not None:
         mask = fit_mask(mask, decoded)
-    orientation, size = decoded.orientation, decoded.size
-    return _Loaded(name, upright, orientation, size, mask, decoded.file_bytes)
+    origin = Origin(decoded.file_bytes, mask_crc)
+    return _Loaded(name, upright, decoded.orientation, decoded.size, mask, origin)
 
 
 def _group_by_size(loads: Iterable[_Loaded], most: int) -> Iterator[list[_Loaded]]:

@@ -96,7 +96,9 @@ def test_overwriting_waits_until_all_is_checked(
     assert main([*how, "--output", pairs]) == 0
     matching = ["match", features, "--pairs", pairs, "--overwrite", "--output"]
     assert main([*matching, matches]) == 0
-    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    photo = str(next(path for path in photos.rglob("*") if path.is_file()))
+    used = [*tmp_path.iterdir(), Path(photo)]
+    before = {path: path.read_bytes() for path in used if path.is_file()}
     mistakes = {
         ("extract", f"{photos}s", *extraction[2:]): "no such folder",
         (*extraction, "--extractor", "sfit"): "did you mean",
@@ -110,6 +112,8 @@ def test_overwriting_waits_until_all_is_checked(
         (*how, "--output", matches): "not a text file",
         ("describe", features, "--output", matches, "--overwrite")
         + ("--codebook", pairs): "p.txt",
+        (*extraction[:3], matches, "--overwrite"): "holds matches",
+        (*extraction[:3], photo, "--overwrite"): "something else than HDF5",
     }
     for arguments, words in mistakes.items():
         capsys.readouterr()

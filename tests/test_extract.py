@@ -264,6 +264,39 @@ def test_a_photo_that_was_replaced_is_extracted_and_matched_again(
         assert (store.read(("1.png", "2.png")).indices[:, 1] < count).all()
 
 
+def test_an_edited_mask_counts_as_another_photo(tmp_path: Path) -> None:
+    photos, masks, output = tmp_path / "i", tmp_path / "m", tmp_path / "f.h5"
+    for i in range(3):
+        write_image(photos / f"{i}.png", make_texture((200, 150), i))
+    left, right = np.zeros((2, 150, 200, 3), np.uint8)
+    left[:, :100] = right[:, 100:] = 255
+    write_image(masks / "0.png.png", left)
+    write_image(masks / "1.png.png", left)
+    options = ExtractOptions(max_keypoints=100, masks=masks)
+
+    def run() -> tuple[int, str]:
+        written = extract(photos, output, options).written
+        with FeatureStore.open(output) as store:
+            x = [store.read_keypoints(name)[:, 0] for name in store.names()]
+        sides = [{"LR"[int(at > 99.5)] for at in of_image} for of_image in x]
+        return written, " ".join("".join(sorted(side)) for side in sides)
+
+    assert run() == (3, "L L LR")
+    assert run() == (0, "L L LR")
+    write_image(masks / "1.png.png", right)  # edited
+    assert run() == (1, "L R LR")
+    write_image(masks / "2.png.png", right)  # new
+    assert run() == (1, "L R R")
+    (masks / "0.png.png").unlink()  # gone
+    assert run() == (1, "LR R R")
+    assert run() == (0, "LR R R")
+    with h5py.File(output, "r+") as file:  # a file from before the check sum
+        for group in file.values():
+            del group.attrs["mask_crc"]
+    write_image(masks / "2.png.png", left)
+    assert run() == (0, "LR R R")
+
+
 def test_nothing_is_left_of_a_photograph_that_became_unreadable(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ else's file when it has its datasets.
 
 from __future__ import annotations
 
-from sfm_features.store.features import FeatureStore
+from sfm_features.store.features import FeatureStore, Origin
 from sfm_features.store.foreign import read_arrays
 from sfm_features.store.globals import GlobalStore
 from sfm_features.store.matches import MatchStore, match_key, refuse_collisions
@@ -19,6 +19,7 @@ __all__ = [
     "FeatureStore",
     "GlobalStore",
     "MatchStore",
+    "Origin",
     "match_key",
     "read_arrays",
     "refuse_collisions",

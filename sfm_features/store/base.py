@@ -19,7 +19,12 @@ from sfm_features.errors import (
     StaleStore,
     StoreError,
 )
-from sfm_features.journal import JournaledFile, hold_interrupts, recover
+from sfm_features.journal import (
+    JournaledFile,
+    hold_interrupts,
+    journal_path,
+    recover,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -72,6 +77,8 @@ class Store:
 
         Or, if asked to, start it anew: what it held is lost.
         """
+        if anew:
+            cls._require_own(path)
         journaled = JournaledFile(path, anew)
         try:
             is_new = journaled.is_new
@@ -93,6 +100,27 @@ class Store:
             journaled.close()
             raise
         return store
+
+    @classmethod
+    def _require_own(cls, path: Path) -> None:
+        """Raise StoreError for a file of another kind: nobody meant to lose that."""
+        if (
+            not path.is_file()
+            or path.stat().st_size == 0
+            or journal_path(path).exists()  # its first commit may be in there
+        ):
+            return
+        holds = cls.kind  # unless it says otherwise: it may be damaged
+        if not h5py.is_hdf5(path):
+            holds = "something else than HDF5"
+        else:
+            with contextlib.suppress(*_HDF5_ERRORS), h5py.File(path, "r") as file:
+                holds = file.attrs.get("kind", cls.kind)
+        if holds != cls.kind:
+            raise StoreError(
+                f"{path}: holds {holds}, so no {cls.kind} are written over it; choose "
+                "another --output, or delete it"
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,28 @@ from sfm_features.store.base import (
     read_number,
 )
 from sfm_features.types import F32, Features
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What features were made of, so that it is noticed when that is replaced.
+
+    The size of the image's file, and a check sum of its mask's, 0 for none; None where
+    nobody wrote that down.
+    """
+
+    file_bytes: int | None = None
+    mask_crc: int | None = None
+
+    def differs(self, other: Origin) -> bool:
+        """Tell whether both know of something that is not the same."""
+        return any(
+            mine is not None and its is not None and mine != its
+            for mine, its in (
+                (self.file_bytes, other.file_bytes),
+                (self.mask_crc, other.mask_crc),
+            )
+        )
 
 
 class FeatureStore(NamedStore):
@@ -69,9 +92,10 @@ class FeatureStore(NamedStore):
         return width, height
 
     @hold_interrupts()
-    def file_bytes(self, name: str) -> int | None:
-        """How large the image's file was; None if nobody wrote that down."""
-        return read_number(self._file[name], "file_bytes")
+    def origin(self, name: str) -> Origin:
+        """Tell what the features of one image were made of."""
+        group = self._file[name]
+        return Origin(read_number(group, "file_bytes"), read_number(group, "mask_crc"))
 
     @hold_interrupts()
     def fingerprint(self, name: str) -> int:
@@ -80,11 +104,8 @@ class FeatureStore(NamedStore):
         return _fingerprint(self.read_keypoints(name)) if written is None else written
 
     @hold_interrupts()
-    def write(self, name: str, features: Features, file_bytes: int = 0) -> None:
-        """Write the features of one image; they are permanent after the next commit.
-
-        Of an image in a file of so many bytes, if that is known.
-        """
+    def write(self, name: str, features: Features, origin: Origin = Origin()) -> None:
+        """Write the features of one image; they are permanent after the next commit."""
         group = self._write_group(
             name,
             {
@@ -98,8 +119,9 @@ class FeatureStore(NamedStore):
         )
         group["keypoints"].attrs["uncertainty"] = features.uncertainty_px
         group.attrs["fingerprint"] = np.uint32(_fingerprint(features.keypoints))
-        if file_bytes:
-            group.attrs["file_bytes"] = file_bytes
+        for attribute, value in vars(origin).items():
+            if value is not None:
+                group.attrs[attribute] = value
         self._finish_group(group)
 
 
