@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfm_features.errors import ImageError, InputError
+from sfm_features.journal import LOCK
 from sfm_features.orientation import TIFF_STARTS, read_orientation, turn_stored
 from sfm_features.types import U8
 
@@ -61,7 +62,8 @@ def require_folder(folder: Path) -> None:
 def list_images(folder: Path, image_list: Path | None = None) -> list[str]:
     """List image names relative to a folder, sorted; only those of a list if given.
 
-    Links to folders are followed; names that begin with a dot are passed over.
+    Links to folders are followed; names that begin with a dot are passed over, and so
+    are folders below that a run of ours wrote.
     """
     require_folder(folder)
     if image_list is not None:
@@ -222,7 +224,8 @@ def _suggest(name: str, folder: Path) -> str:
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder, each folder once, be it there or behind a link.
 
-    Links come last, so that what is really there has its own name.
+    Links come last, so that what is really there has its own name. Outputs of ours are
+    passed over: their pictures are no photographs.
     """
     seen, waiting = set(), [folder]
     while waiting:
@@ -233,6 +236,10 @@ def _walk(folder: Path) -> Iterator[Path]:
                 folders.clear()
                 continue
             seen.add(where)
+            if LOCK in files and not where.samefile(folder):
+                logger.warning("%s: left out, as a run of sfm-features wrote it", here)
+                folders.clear()
+                continue
             paths = [Path(here) / name for name in folders]
             waiting += [path for path in paths if path.is_symlink()]
             yield from (Path(here) / name for name in files if name[0] != ".")

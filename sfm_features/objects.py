@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sfm_features.errors import ImageError, InputError
 from sfm_features.images import decode, list_images
-from sfm_features.journal import explain_os_errors, replace_text
+from sfm_features.journal import claim, explain_os_errors, replace_text
 from sfm_features.nets.autolink import load_keypoint_net
 from sfm_features.nets.links import locate, measure_sureness
 from sfm_features.orientation import turn_back, turn_upright
@@ -75,9 +75,18 @@ def detect_object(
     What a stopped run with the same weights has found is kept.
     """
     detector = ObjectDetector(weights, run.device)
+    with claim(output):
+        return _detect_all(detector, images, output, run, pictures)
+
+
+def _detect_all(
+    detector: ObjectDetector,
+    images: Path,
+    output: Path,
+    run: RunOptions,
+    pictures: bool,
+) -> int:
     path = output / "keypoints.json"
-    with explain_os_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
     found = _read_found(path, detector.card.sha256)
     names = list_images(images)
     found = {name: found[name] for name in names if name in found}

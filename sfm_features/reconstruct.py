@@ -150,6 +150,10 @@ def _refuse_unused(options: ReconstructOptions) -> None:
     if options.pairs is not None:
         why = f"the pairs of {options.pairs} are used (--pairs); {remedy}"
         refuse_unused(options, choice, why)
+    of_retrieval = ("neighbours", "codebook")
+    unused = {"exhaustive": ("overlap", *of_retrieval), "sequential": of_retrieval}
+    why = f"has no effect with --pairing {options.pairing}; {remedy}"
+    refuse_unused(options, unused.get(options.pairing, ()), why)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from samples import make_texture, write_image
 
 from sfm_features import images, masks
 from sfm_features.errors import ImageError, InputError
+from sfm_features.journal import claim
 from sfm_features.orientation import (
     read_orientation,
     turn_back,
@@ -185,6 +186,20 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
     (photos / "as").symlink_to(photos / "z")  # what it links to has its own name
     write_image(photos / "z" / "d.png", make_texture((16, 16)))
     assert images.list_images(photos) == ["a.png", "again/b.png", "z/d.png"]
+
+
+def test_what_a_run_wrote_among_photographs_is_none_of_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.png", "b/c.png", "out/curves.png", "out/rounds/00.png"):
+        write_image(tmp_path / name, make_texture((16, 16)))
+    everything = ["a.png", "b/c.png", "out/curves.png", "out/rounds/00.png"]
+    assert images.list_images(tmp_path) == everything
+    with claim(tmp_path / "out"):
+        assert images.list_images(tmp_path) == ["a.png", "b/c.png"]
+    assert images.list_images(tmp_path) == ["a.png", "b/c.png"]
+    assert f"{tmp_path / 'out'}: left out, as a run of sfm-features" in caplog.text
+    assert images.list_images(tmp_path / "out") == ["curves.png", "rounds/00.png"]
 
 
 def test_photographs_that_cannot_be_decoded_are_counted(

@@ -502,6 +502,9 @@ def test_matches_of_other_features_are_refused(
         ({"matches": "m.h5", "pairs": "p.txt"}, "--pairs: the pairs that .*m.h5"),
         ({"matches": "m.h5", "pairing": "sequential"}, "--pairing: the pairs that"),
         ({"pairs": "p.txt", "overlap": 3}, r"--overlap: the pairs of .*p\.txt"),
+        ({"pairing": "exhaustive", "overlap": 3}, "--overlap: has no .*exhaustive"),
+        ({"pairing": "sequential", "neighbours": 9}, "--neighbours: .*sequential"),
+        ({"pairing": "sequential", "codebook": "p.txt"}, "--codebook: .*sequential"),
         ({"features": "f.h5", "extractor": "sift"}, r"--extractor: .* of .*f\.h5"),
         ({"features": "f.h5", "max_keypoints": 9}, "--max-keypoints: the features"),
         ({"matches": "m.h5", "ratio": 0.8}, "--ratio: .*leave out --matches, or make"),
@@ -515,7 +518,7 @@ def test_what_would_have_no_effect_is_refused(
     given: list[dict[str, Any]] = [{}, {}, {}]
     kinds = (ReconstructOptions, ExtractOptions, MatchOptions)
     for name, value in options.items():
-        is_file = name in ("features", "matches", "pairs")
+        is_file = name in ("features", "matches", "pairs", "codebook")
         kind = next(i for i, made in enumerate(kinds) if hasattr(made, name))
         given[kind][name] = tmp_path / value if is_file else value
     made = [kind(**part) for kind, part in zip(kinds, given, strict=True)]
