@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--weights", type=Path, help="its weights, if not those of the package")
     add("--words", type=int, default=32, help="typical descriptors")
     add("--dim", type=int, default=512, help="length of an image's descriptor")
-    add("--most-photos", type=int, default=0, help="use so many of them; 0 = all")
+    add("--most-photos", type=int, default=8000, help="use so many of them; 0 = all")
     add("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     try:

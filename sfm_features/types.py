@@ -21,6 +21,7 @@ from sfm_features.errors import require_at_least
 PIXEL_CENTRE = 0.5
 """COLMAP's coordinate of the centre of the top-left pixel."""
 
+F16: TypeAlias = NDArray[np.float16]
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
 I32: TypeAlias = NDArray[np.int32]

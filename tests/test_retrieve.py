@@ -22,7 +22,7 @@ from sfm_features.pair_files import read_pairs
 from sfm_features.pairs import PairOptions, choose_pairs
 from sfm_features.retrieve import describe, has_codebook
 from sfm_features.store import FeatureStore, GlobalStore
-from sfm_features.training.codebook import fit_vlad
+from sfm_features.training.codebook import _sample, fit_vlad
 from sfm_features.types import Camera, Features, Pose
 
 
@@ -175,3 +175,14 @@ def test_a_codebook_is_made_from_photos(tmp_path: Path) -> None:
     assert (vlad.dim, card.recipe["photos"]) == (8, 16)
     (photos / "0.png").write_bytes(b"no picture")
     assert codebook.main(arguments) == 2
+
+
+def test_descriptors_are_drawn_evenly_from_all_photos() -> None:
+    photos = [np.full((n, 2), i, np.float16) for i, n in enumerate((1000, 10, 3000))]
+    photos[1][:, 1] = np.arange(10)
+    few = _sample(photos, 2000, np.random.default_rng(0))
+    assert few.dtype == np.float32 and len(few) == 2000
+    shares = np.bincount(few[:, 0].astype(int)) / 2000
+    assert np.allclose(shares, (0.25, 0.0025, 0.75), atol=0.03)
+    every = _sample(photos, 9999, np.random.default_rng(0))
+    assert (every == np.concatenate(photos)).all()

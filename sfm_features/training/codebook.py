@@ -16,7 +16,7 @@ from sfm_features.images import decode, list_images, resize_to
 from sfm_features.nets.vlad import ARCHITECTURE, Vlad, save_vlad
 from sfm_features.nets.weights import Card
 from sfm_features.registry import build_extractor, hash_weights
-from sfm_features.types import F32, F64, Extractor, RunOptions
+from sfm_features.types import F16, F32, F64, Extractor, RunOptions
 
 logger = logging.getLogger(__name__)
 
@@ -65,25 +65,24 @@ def train_codebook(
     return save_vlad(vlad, output, card)
 
 
-def _extract_all(extractor: Extractor, paths: Sequence[Path]) -> Iterable[F32]:
+def _extract_all(extractor: Extractor, paths: Sequence[Path]) -> Iterable[F16]:
+    """Yield descriptors in half precision: they all have to be kept."""
     for path in tqdm(paths, desc="features", unit="photo"):
         try:
             rgb = resize_to(decode(path).rgb, _SIDE_PX)
         except ImageError as error:
             logger.warning("skipped: %s", error)
             continue
-        local = extractor.extract(rgb).descriptors.astype(np.float32)
+        local = extractor.extract(rgb).descriptors.astype(np.float16)
         if len(local):
             yield local
 
 
 def fit_vlad(
-    described: Sequence[F32], words: int, dim: int, rng: np.random.Generator
+    described: Sequence[F16 | F32], words: int, dim: int, rng: np.random.Generator
 ) -> Vlad:
     """Fit to the descriptors (N, L) of many photos."""
-    stacked = np.concatenate(described)
-    if len(stacked) > _WORD_SAMPLES:
-        stacked = stacked[rng.choice(len(stacked), _WORD_SAMPLES, replace=False)]
+    stacked = _sample(described, _WORD_SAMPLES, rng)
     words = min(words, len(stacked))
     cv2.setRNGSeed(int(rng.integers(2**31)))
     stop = (cv2.TERM_CRITERIA_MAX_ITER | cv2.TERM_CRITERIA_EPS, _ROUNDS, 1e-4)
@@ -93,11 +92,29 @@ def fit_vlad(
     dim = min(dim, len(described) - 1, centres.size)
     vlad = Vlad(words, centres.shape[1], dim)
     vlad.codebook.copy_(torch.from_numpy(centres))
-    sums = [vlad.aggregate(torch.from_numpy(local)).numpy() for local in described]
+    sums = [
+        vlad.aggregate(torch.from_numpy(local.astype(np.float32))).numpy()
+        for local in described
+    ]
     mean, whitening = _whiten(np.array(sums, np.float64), dim)
     vlad.mean.copy_(torch.from_numpy(mean))
     vlad.whitening.copy_(torch.from_numpy(whitening))
     return vlad.eval()
+
+
+def _sample(described: Sequence[F16 | F32], most: int, rng: np.random.Generator) -> F32:
+    """Draw rows of all photos without stacking all of them."""
+    ends = np.cumsum([len(local) for local in described])
+    count = int(ends[-1])
+    rows = np.arange(count)
+    if count > most:
+        rows = rng.choice(count, most, replace=False)
+    drawn = np.empty((len(rows), described[0].shape[1]), np.float32)
+    photo = np.searchsorted(ends, rows, side="right")
+    for i in np.unique(photo).tolist():
+        mine = photo == i
+        drawn[mine] = described[i][rows[mine] - ends[i]]  # counted from its end
+    return drawn
 
 
 def _whiten(rows: F64, dim: int) -> tuple[F64, F64]:
