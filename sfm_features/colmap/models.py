@@ -167,6 +167,25 @@ def load(path: Path) -> pycolmap.Reconstruction:
         raise InputError(f"{damaged} ({error})") from error
 
 
+def without_rigs(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+    """Copy the poses of a model, each image's its own, as our databases have it.
+
+    Ids, cameras and poses stay; keypoints and points are left out.
+    """
+    made = pycolmap.Reconstruction()
+    for camera in model.cameras.values():
+        made.add_camera_with_trivial_rig(camera)
+    for image_id in model.reg_image_ids():
+        image = model.images[image_id]
+        made.add_image_with_trivial_frame(
+            pycolmap.Image(
+                name=image.name, camera_id=image.camera_id, image_id=image_id
+            ),
+            image.cam_from_world(),
+        )
+    return made
+
+
 def _is_model(path: Path) -> bool:
     basic = [name for name in MODEL_FILES if name not in ("rigs.bin", "frames.bin")]
     return any(

@@ -9,6 +9,7 @@ import pycolmap
 
 from sfm_features.colmap import snapshots
 from sfm_features.colmap.files import require_whole
+from sfm_features.colmap.models import without_rigs
 from sfm_features.colmap.running import Cancellation, run_with_progress
 from sfm_features.colmap.verification import (
     VerifyOptions,
@@ -35,6 +36,7 @@ def triangulate_model(
 ) -> Path:
     """Triangulate a database's matches with a model's poses and intrinsics, unchanged.
 
+    Cameras of one rig stay where they are, but the new model has no rigs.
     The database must hold the model's images; import them with it as `reference`.
     `output` is the new model's folder; it appears whole or not at all.
     Raises Cancelled.
@@ -50,7 +52,8 @@ def triangulate_model(
         num_threads=num_threads,
         cancellation=stop,
     )
-    model = read_matching_model(model_dir, database)
+    # COLMAP wants the rigs of the database, where each camera is a rig of its own.
+    model = without_rigs(read_matching_model(model_dir, database))
     draft = snapshots.start_work(output, keep=None) / "triangulated"
     draft.mkdir()
     options = pycolmap.IncrementalPipelineOptions(

@@ -64,13 +64,14 @@ def make_scene(
     inlier_ratio: float = 1.0,
     groups: int = 1,
     seed: int = 0,
+    rig_cameras: int = 1,
 ) -> Scene:
     """Synthesise a scene; with several groups, their images share no matches."""
     pycolmap.set_random_seed(seed)
     options = pycolmap.SyntheticDatasetOptions(
         num_rigs=groups,
-        num_cameras_per_rig=1,
-        num_frames_per_rig=images // groups,
+        num_cameras_per_rig=rig_cameras,
+        num_frames_per_rig=images // groups // rig_cameras,
         num_points3D=points,
         inlier_match_ratio=inlier_ratio,
     )
@@ -89,7 +90,7 @@ def make_scene(
         matches: dict[Pair, Matches] = {}
         for rank, one in enumerate(stored):
             for other in stored[rank + 1 :]:
-                if one.camera_id != other.camera_id:
+                if groups > 1 and one.camera_id != other.camera_id:
                     continue
                 rows = database.read_matches(one.image_id, other.image_id)
                 found = Matches(rows.astype(np.int32), np.ones(len(rows), np.float32))

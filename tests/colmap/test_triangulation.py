@@ -73,6 +73,23 @@ def test_poses_and_cameras_do_not_move(tmp_path: Path, same_ids: bool) -> None:
         assert np.array_equal(after.images[name].keypoints, scene.keypoints[name])
 
 
+def test_cameras_of_a_rig_stay_where_they_are(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "scene", images=8, rig_cameras=2)
+    assert [rig.num_sensors() for rig in scene.truth.rigs.values()] == [2]
+    reference = scene.write_truth(tmp_path / "reference")
+    database = scene.import_into(tmp_path / "database.db", reference)
+    images_dir = empty_dir(tmp_path / "images")
+    output = triangulate_model(reference, database, images_dir, tmp_path / "output")
+    before, after = read_model(reference), read_model(output)
+    assert before.images.keys() == after.images.keys()
+    assert len(after.points) > 0.9 * POINTS
+    for name, image in before.images.items():
+        pose = after.images[name].cam_from_world
+        assert np.allclose(pose.rotation, image.cam_from_world.rotation, atol=1e-12)
+        assert np.array_equal(pose.translation, image.cam_from_world.translation)
+        assert after.images[name].camera == image.camera
+
+
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene", inlier_ratio=0.7)
     reference = scene.write_truth(tmp_path / "reference")
