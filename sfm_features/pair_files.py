@@ -1,8 +1,9 @@
 """The text file that lists which images to match.
 
-A line is `name0 name1` with one space, as hloc and COLMAP read it. Only a name that
-holds a space itself is set off by a tab instead, which those two cannot read. A line
-whose first name starts with # is indented, as it is no comment; COLMAP passes it over.
+A line is `name0 name1` with one space, as hloc and COLMAP read it; more space is read,
+too. Only a name that holds a space itself is set off by a tab instead, which those two
+cannot read. A line whose first name starts with # is indented, as it is no comment;
+COLMAP passes it over.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def read_pairs(path: Path, known: Iterable[str] = ()) -> list[Pair]:
     found: dict[Pair, None] = {}
     repeated = 0
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Some editors on Windows begin a file with a mark, which is no part of a name.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise PairsError(
             f"{path}: is not text in UTF-8; write `name0 name1` on each line"
@@ -74,6 +76,12 @@ def _split_line(line: str, known: set[str]) -> Pair | None:
     words = line.split(" ")
     if len(words) == 2:
         return words[0], words[1]
-    splits = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
+    splits = {
+        (" ".join(words[:i]).strip(), " ".join(words[i:]).strip())
+        for i in range(1, len(words))
+    }
     fitting = [pair for pair in splits if set(pair) <= known]
-    return fitting[0] if len(fitting) == 1 else None
+    if len(fitting) == 1:
+        return fitting[0]
+    words = line.split()
+    return (words[0], words[1]) if len(words) == 2 else None

@@ -148,6 +148,21 @@ def test_file_of_another_tool(tmp_path: Path) -> None:
     assert read_pairs(path, known) == [("a", "b"), ("my photo.jpg", "b")]
 
 
+def test_a_mark_of_the_editor_and_wide_spaces_are_no_part_of_a_name(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "pairs.txt"
+    lines = ["a  b", "a   c ", " a\t\tmy  photo.jpg", "my  photo.jpg  b", "b \t c"]
+    path.write_text("\n".join(lines), encoding="utf-8-sig")
+    assert read_pairs(path, ["a", "b", "my  photo.jpg"]) == [
+        *(("a", "b"), ("a", "c"), ("a", "my  photo.jpg"), ("my  photo.jpg", "b")),
+        ("b", "c"),
+    ]
+    path.write_text("my  photo.jpg  b\n")
+    with pytest.raises(PairsError, match="line 1"):  # nothing tells where to part it
+        read_pairs(path)
+
+
 @pytest.mark.parametrize("line", ["alone", "a a", "three words here"])
 def test_bad_lines_are_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "pairs.txt"
