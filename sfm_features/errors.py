@@ -19,8 +19,9 @@ SfmError
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 
@@ -122,3 +123,14 @@ def require_files(**options: Path | None) -> None:
     for name, path in options.items():
         if path is not None and not path.is_file():
             raise InputError(f"{path}: no such file; check --{name}")
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """Say which name is most like one that is absent; nothing if none is.
+
+    An image may be listed with another folder before it.
+    """
+    there, bare = list(names), PurePosixPath(name).name
+    close = [other for other in there if PurePosixPath(other).name == bare]
+    close = close or difflib.get_close_matches(name, there, n=1)
+    return f" (there is {close[0]!r})" if close else ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfm_features.errors import ImageError, InputError
+from sfm_features.errors import ImageError, InputError, suggest
 from sfm_features.journal import LOCK
 from sfm_features.orientation import TIFF_STARTS, read_orientation, turn_stored
 from sfm_features.types import U8
@@ -199,9 +198,11 @@ def _read_image_list(folder: Path, image_list: Path) -> list[str]:
                 "folder that holds all of them"
             )
         if not (folder / name).is_file():
+            files = (path for path in folder.rglob("*") if path.is_file())
+            there = [path.relative_to(folder).as_posix() for path in files]
             raise InputError(
                 f"{image_list}: names {name!r}, which is not in {folder}"
-                f"{_suggest(name, folder)}; names are relative to that folder"
+                f"{suggest(name, there)}; names are relative to that folder"
             )
     return names
 
@@ -213,12 +214,6 @@ def _make_relative(name: str, folder: Path) -> str:
         if path.is_relative_to(parent):
             return path.relative_to(parent).as_posix()
     return path.as_posix()
-
-
-def _suggest(name: str, folder: Path) -> str:
-    names: Iterable[str] = (p.name for p in folder.rglob("*") if p.is_file())
-    close = difflib.get_close_matches(Path(name).name, list(names), n=1)
-    return f" (there is {close[0]!r})" if close else ""
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -21,6 +21,7 @@ from sfm_features.errors import (
     PairsError,
     refuse_unused,
     require_other_file,
+    suggest,
 )
 from sfm_features.recent import Recent
 from sfm_features.registry import DEFAULT_RATIO, FOR_OBJECTS, build_matcher
@@ -97,7 +98,7 @@ def match(
     start = time.perf_counter()
     require_other_file(output, features)
     with FeatureStore.open(features) as feature_store:
-        wanted, skipped = _split_known(pairs, feature_store.names(), run.strict)
+        wanted, skipped = _split_known(pairs, feature_store, run.strict)
         refuse_collisions(name for pair in wanted for name in pair)
         settings = _resolve(options, feature_store)
         # Before the file is made: it would hold a misspelt name as its setting.
@@ -176,13 +177,19 @@ def _resolve(options: MatchOptions, features: FeatureStore) -> dict[str, Any]:
 
 
 def _split_known(
-    pairs: Iterable[Pair], names: Sequence[str], strict: bool
+    pairs: Iterable[Pair], features: FeatureStore, strict: bool
 ) -> tuple[list[Pair], dict[Pair, str]]:
-    """Part the pairs whose images have features from the others; drop duplicates."""
-    known, wanted, skipped = set(names), set(), {}
+    """Part the pairs whose images have features from the others; drop duplicates.
+
+    Raise PairsError if that leaves none.
+    """
+    names = features.names()
+    known, wanted = set(names), set[Pair]()
+    skipped, unknown = dict[Pair, str](), list[str]()
     for pair in pairs:
         absent = [name for name in pair if name not in known]
         if absent:
+            unknown += absent
             skipped[pair] = f"no features of {' and '.join(map(repr, absent))}"
             if strict:
                 raise PairsError(
@@ -192,7 +199,15 @@ def _split_known(
         elif pair[0] != pair[1]:
             wanted.add((min(pair), max(pair)))
     if skipped:
-        logger.warning("skipped %d pairs of images without features", len(skipped))
+        first = f"the first without is {unknown[0]!r}{suggest(unknown[0], names)}"
+        if not wanted:
+            raise PairsError(
+                f"{features.path}: 0 of {len(skipped)} pairs have features of both "
+                f"images in it; {first}; extract them, or correct the pairs"
+            )
+        logger.warning(
+            "skipped %d pairs of images without features; %s", len(skipped), first
+        )
     return sorted(wanted), skipped
 
 

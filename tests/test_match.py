@@ -51,6 +51,23 @@ def test_absent_duplicate_and_reversed_pairs(features: Path, tmp_path: Path) -> 
         match(features, pairs, tmp_path / "s.h5", run=RunOptions(strict=True))
 
 
+def test_unknown_images_are_named(
+    features: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = NAMES[:2]
+    match(features, [(a, b), (a, "0l.jpg"), ("no", b)], tmp_path / "m.h5")
+    assert (
+        "2 pairs of images without features; the first without is '0l.j" in caplog.text
+    )
+    assert "'0l.jpg' (there is '0" in caplog.text
+    with pytest.raises(
+        PairsError, match=r"0 of 2 pairs have.* 'x/00\.jpg' \(there is '00"
+    ):
+        match(features, [("x/00.jpg", a), ("q.png", "p.png")], tmp_path / "s.h5")
+    assert not (tmp_path / "s.h5").exists()
+    assert match(features, [], tmp_path / "m.h5").written == 0  # none was asked for
+
+
 def test_resuming_and_other_settings(features: Path, tmp_path: Path) -> None:
     output = tmp_path / "m.h5"
     pairs = pair_exhaustively(NAMES[:5])
