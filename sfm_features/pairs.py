@@ -56,6 +56,17 @@ _USED: Mapping[PairMethod, Sequence[str]] = {
 }
 """The options that a method heeds."""
 
+_ALONE = "an image alone has no partner; give more of them"
+_REMEDIES: Mapping[PairMethod, str] = {
+    "exhaustive": _ALONE,
+    "sequential": _ALONE,
+    "retrieval": "check --queries, --database and --max-distance",
+    "gps": "check --max-distance, or choose another --method",
+    "poses": "check --max-distance and --max-angle-deg",
+    "covisibility": "no images of --model share a point; --method poses needs none",
+}
+"""What to do if a method finds no pair."""
+
 
 @dataclass(frozen=True)
 class PairOptions:
@@ -100,8 +111,18 @@ class PairOptions:
 
 
 def choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
-    """List pairs by a rule; raise OptionError for an option that it does not use."""
+    """List pairs by a rule; raise OptionError for an option that it does not use.
+
+    Raise InputError if there are none.
+    """
     _refuse_unused(method, options)
+    chosen = _choose_pairs(method, options)
+    if not chosen:
+        raise InputError(f"--method {method}: finds no pair; {_REMEDIES[method]}")
+    return chosen
+
+
+def _choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
     if method in ("poses", "covisibility"):
         if options.model is None:
             raise OptionError(f"--method {method}: needs a --model")
@@ -115,8 +136,7 @@ def choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
     if method == "gps":
         if options.images is None:
             raise OptionError("--method gps: needs --images, whose EXIF tells where")
-        names = list_images(options.images)
-        centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
+        centres = _locate(options.images, "get no pairs")
         return pair_by_distance(centres, options.neighbours, options.max_distance)
     if method == "retrieval":
         return _pair_by_retrieval(options)
@@ -143,6 +163,24 @@ def _refuse_unused(method: PairMethod, options: PairOptions) -> None:
         raise OptionError(
             "--max-distance: needs --images or --model, which tell where images are"
         )
+
+
+def _locate(images: Path, otherwise: str) -> dict[str, F64]:
+    """Tell where images were taken, in metres; warn of those that do not tell."""
+    names = list_images(images)
+    found = colmap.read_gps(images, names)
+    absent = [name for name in names if name not in found]
+    if not found:
+        raise InputError(
+            f"{images}: no image has a GPS position in its EXIF, to tell distances by; "
+            "choose another --method, or, for retrieval, leave out --max-distance"
+        )
+    if absent:
+        logger.warning(
+            "%s: %d of %d images have no GPS position and %s; the first is %r",
+            *(images, len(absent), len(names), otherwise, absent[0]),
+        )
+    return colmap.gps_to_local_metres(found)
 
 
 def _list_names(options: PairOptions) -> list[str]:
@@ -216,8 +254,7 @@ def _gate(options: PairOptions, poses: Mapping[str, Pose]) -> Barred | None:
         return None
     centres = {name: pose.centre for name, pose in poses.items()}
     if options.images is not None:
-        names = list_images(options.images)
-        centres = colmap.gps_to_local_metres(colmap.read_gps(options.images, names))
+        centres = _locate(options.images, "are paired at any distance")
     nowhere = np.full(3, np.nan)  # which is not far from anything
 
     def bar_far(part: Sequence[str]) -> Callable[[str], I64]:

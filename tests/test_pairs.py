@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from exif_photos import write_photo
 
 from sfm_features import pairs
 from sfm_features.errors import InputError, OptionError, PairsError
@@ -62,6 +64,32 @@ def test_by_distance_and_poses() -> None:
         for name, turn in zip("abcd", [np.eye(3), back] * 2, strict=True)
     }
     assert pairs.pair_by_poses(poses, 2) == [("a", "c"), ("b", "d")]
+
+
+def test_images_without_gps_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abc":
+        write_photo(tmp_path / f"{name}.jpg", (64, 48))
+    options = pairs.PairOptions(images=tmp_path)
+    with pytest.raises(InputError, match="no image has a GPS position"):
+        pairs.choose_pairs("gps", options)
+    for name, latitude in (("d", 47.0), ("e", 47.001)):
+        write_photo(tmp_path / f"{name}.jpg", (64, 48), gps=(latitude, 8.0, 500.0))
+    assert pairs.choose_pairs("gps", options) == [("d.jpg", "e.jpg")]
+    assert "3 of 5 images have no GPS position and get no pairs" in caplog.text
+    assert "first is 'a.jpg'" in caplog.text
+    with pytest.raises(InputError, match="no pair; check --max-distance"):
+        pairs.choose_pairs("gps", replace(options, max_distance=50.0))
+
+
+def test_no_pair_is_an_error(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.jpg", (64, 48))
+    for method in ("exhaustive", "sequential"):
+        with pytest.raises(
+            InputError, match=f"{method}: finds no pair; an image alone"
+        ):
+            pairs.choose_pairs(method, pairs.PairOptions(images=tmp_path))
 
 
 def test_a_portrait_looks_where_the_landscape_beside_it_does() -> None:
