@@ -54,6 +54,10 @@ class Decoded:
 
 def require_folder(folder: Path) -> None:
     """Raise InputError for a folder of images that is not there."""
+    if folder.is_file():
+        raise InputError(
+            f"{folder}: is a file, not a folder; give the folder that it is in"
+        )
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of your images")
 

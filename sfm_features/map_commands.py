@@ -29,7 +29,7 @@ def run_localize(
 
     Args:
         map: Folder that `reconstruct` or `triangulate` wrote; it stays as it is.
-        queries: Folder of images, or a list of them in hloc's format.
+        queries: Folder of images, one image, or a list of them in hloc's format.
         output: Folder to write: poses.txt, poses.json, report.html.
     """
     from sfm_features.localize import localize

@@ -13,7 +13,7 @@ import numpy as np
 from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError
 from sfm_features.geometry import rotation_from_quaternion
-from sfm_features.images import list_images, read_lines
+from sfm_features.images import SUFFIXES, list_images, read_lines
 from sfm_features.types import F64, Camera, Pose
 
 
@@ -114,12 +114,14 @@ class Query:
 def list_queries(source: Path, images: Path | None) -> tuple[Path, list[Query]]:
     """Return a folder and what to localize of it.
 
-    The source is that folder, or a text file in hloc's format: `name`, or `name MODEL
-    width height parameters`, on each line; names are relative to `images`. A name that
-    holds a space is followed by a tab.
+    The source is that folder, or one image, or a text file in hloc's format: `name`, or
+    `name MODEL width height parameters`, on each line; names are relative to `images`.
+    A name that holds a space is followed by a tab.
     """
     if source.is_dir():
         return source, [Query(name) for name in list_images(source)]
+    if source.is_file() and source.suffix.lower() in SUFFIXES:
+        return source.parent, [Query(source.name)]
     folder = images or source.parent
     queries = read_queries(source, folder)
     for query in queries:

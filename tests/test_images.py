@@ -38,6 +38,9 @@ def test_empty_and_absent_folders_say_what_to_give(tmp_path: Path) -> None:
         images.list_images(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         images.list_images(tmp_path / "no")
+    write_image(tmp_path / "a.png", make_texture((8, 8)))
+    with pytest.raises(InputError, match=r"a\.png: is a file, not a folder; give the"):
+        images.list_images(tmp_path / "a.png")
 
 
 def test_image_list_selects_and_suggests(tmp_path: Path) -> None:

@@ -120,6 +120,15 @@ def test_a_list_may_name_files_with_spaces(tmp_path: Path) -> None:
     assert list_queries(listed, None)[1] == [Query("my photo.png")]
 
 
+def test_one_image_is_a_query(
+    town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    photo = town_map[1][0]
+    assert list_queries(photo, None) == (photo.parent, [Query(photo.name)])
+    summary = localize(town_map[0], photo, tmp_path / "out", run=CPU)
+    assert (summary.localized, summary.total) == (1, 1)
+
+
 def test_another_camera_is_another_question(
     town_map: tuple[Path, list[Path]], tmp_path: Path
 ) -> None:
