@@ -213,24 +213,29 @@ def _localize_one(
     try:
         image = decode(folder / query.name)
     except ImageError as error:
-        if strict:
-            raise
-        logger.warning("%s", error)
-        return {"name": query.name, "status": "unreadable", "reason": str(error)}
-    size = (image.rgb.shape[1], image.rgb.shape[0])
-    exif = None
-    if query.camera is None:
-        exif = colmap.read_exif_camera(folder, query.name, size)
-    camera = query.camera or exif
-    if camera is not None and (camera.width, camera.height) != size:
-        raise InputError(
+        return _give_up(query, "unreadable", error, strict)
+    camera, exif = query.camera, None
+    if camera is None:
+        exif = colmap.read_exif_camera(folder, query.name, image.size)
+    elif (camera.width, camera.height) != image.size:
+        wrong = InputError(
             f"{query.name}: its camera is of {camera.width} x {camera.height} px, the "
-            f"image of {size[0]} x {size[1]}; correct the list"
+            f"image of {image.size[0]} x {image.size[1]}; correct the list"
         )
+        return _give_up(query, "wrong camera", wrong, strict)
     found = localizer.localize(
-        image.rgb, camera, query.prior, image.orientation, rough=exif is not None
+        *(image.rgb, camera or exif, query.prior, image.orientation),
+        rough=exif is not None,
     )
     return _record(query.name, found, localizer.atlas.model)
+
+
+def _give_up(query: Query, status: str, error: InputError, strict: bool) -> Record:
+    """Note why a query cannot be tried, and go on with the others unless `strict`."""
+    if strict:
+        raise error
+    logger.warning("%s", error)
+    return {"name": query.name, "status": status, "reason": str(error)}
 
 
 def _record(name: str, found: Localization, model: Model) -> Record:

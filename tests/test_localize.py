@@ -107,10 +107,20 @@ def test_a_list_gives_cameras_and_is_checked(
         listed.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=message):
             list_queries(listed, images)
-    wrong = f"{name} SIMPLE_PINHOLE 99 99 90 49.5 49.5"
+    other = town_map[1][1].name
+    wrong = f"{name} SIMPLE_PINHOLE 99 99 90 49.5 49.5\n{other}\n"
     listed.write_text(wrong, encoding="utf-8")
+    summary = localize(town_map[0], listed, tmp_path / "wrong", options, run=CPU)
+    assert (summary.localized, summary.failed) == (1, {"wrong camera": 1})
+    record, _ = json.loads((tmp_path / "wrong/poses.json").read_text())
+    assert "99 x 99 px, the image of 512 x 384; correct the list" in record["reason"]
+    listed.write_text(f"{good}\n{other}\n", encoding="utf-8")
+    summary = localize(town_map[0], listed, tmp_path / "wrong", options, run=CPU)
+    assert (summary.localized, summary.reused) == (2, 1)
+    listed.write_text(wrong, encoding="utf-8")
+    strict = RunOptions(device="cpu", strict=True)
     with pytest.raises(InputError, match="correct the list"):
-        localize(town_map[0], listed, tmp_path / "wrong", options, run=CPU)
+        localize(town_map[0], listed, tmp_path / "strict", options, run=strict)
 
 
 def test_a_list_may_name_files_with_spaces(tmp_path: Path) -> None:
