@@ -49,20 +49,33 @@ logger = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
 
+_MOST_REASONS = 10
+"""Failed queries that the terminal tells of."""
+
 
 @dataclass(frozen=True)
 class LocalizeSummary:
-    """How many queries there were, and why some failed."""
+    """How many queries there were, and why some failed: by status, and each."""
 
     total: int
     localized: int
-    failed: dict[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
     reused: int = 0
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def headline(self) -> str:
+        """Say it in a line."""
+        failed = ", ".join(f"{count} {status}" for status, count in self.failed.items())
+        text = f"{self.localized} of {self.total} images localized"
+        return f"{text}, failed: {failed}" if failed else text
 
     def to_text(self) -> str:
-        """Say it in lines."""
-        lines = [f"{self.localized} of {self.total} images localized"]
-        lines += [f"  {count}: {status}" for status, count in self.failed.items()]
+        """Say it in lines, with the reasons of the first failures."""
+        shown = list(self.reasons.items())[:_MOST_REASONS]
+        lines = [self.headline(), *(f"  {name}: {reason}" for name, reason in shown)]
+        if len(self.reasons) > len(shown):
+            left = len(self.reasons) - len(shown)
+            lines.append(f"  and {left} more; poses.json has all of them")
         return "\n".join(lines)
 
 
@@ -103,15 +116,20 @@ def localize(
                     records,
                     (queries, options, run),
                 )
-    failed = Counter(r["status"] for r in records if r["status"] != "localized")
-    summary = LocalizeSummary(
-        len(wanted),
-        len(wanted) - sum(failed.values()),
-        dict(failed.most_common()),
-        reused,
-    )
-    logger.info("%s: %s", output / "poses.txt", summary.to_text().replace("\n", ","))
+    summary = _summarize(records, reused)
+    logger.info("%s: %s", output / "poses.txt", summary.headline())
     return summary
+
+
+def _summarize(records: Sequence[Record], reused: int) -> LocalizeSummary:
+    failed = [record for record in records if record["status"] != "localized"]
+    return LocalizeSummary(
+        len(records),
+        len(records) - len(failed),
+        dict(Counter(record["status"] for record in failed).most_common()),
+        reused,
+        {r["name"]: f"{r['status']} ({r['reason']})" for r in failed},
+    )
 
 
 def _complete(

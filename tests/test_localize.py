@@ -18,7 +18,7 @@ from samples import make_texture, write_image
 from sfm_features.cli import main
 from sfm_features.errors import InputError, OptionError
 from sfm_features.geometry import rotation_from_quaternion
-from sfm_features.localize import _ask, _stamp, localize
+from sfm_features.localize import _ask, _stamp, _summarize, localize
 from sfm_features.nets.vlad import save_vlad
 from sfm_features.nets.weights import Card
 from sfm_features.queries import (
@@ -75,6 +75,20 @@ def test_poses_and_reasons_are_written(
             np.testing.assert_allclose(numbers[4:], pose["translation"])
             rotation = rotation_from_quaternion(numbers[:4])
             np.testing.assert_allclose(-rotation.T @ numbers[4:], pose["centre"])
+
+
+def test_the_summary_tells_why_queries_failed() -> None:
+    records = [
+        {"name": f"{i:02d}.jpg", "status": status, "reason": "because"}
+        for i, status in enumerate(["few inliers"] * 11 + ["localized", "unreadable"])
+    ]
+    summary = _summarize(records, 0)
+    head, *lines, rest = summary.to_text().splitlines()
+    assert head == "1 of 13 images localized, failed: 11 few inliers, 1 unreadable"
+    assert head == summary.headline()
+    assert lines == [f"  {i:02d}.jpg: few inliers (because)" for i in range(10)]
+    assert rest == "  and 2 more; poses.json has all of them"
+    assert _summarize(records[11:12], 0).to_text() == "1 of 1 images localized"
 
 
 def test_a_list_gives_cameras_and_is_checked(
