@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.types import F32, F64, I64, Features, Model, Pose
 from sfm_features.workspace import Workspace, has_used
 
+logger = logging.getLogger(__name__)
+
 _CACHE_BYTES = 1 << 30
 _MOST_WITHOUT_CODEBOOK = 300
 """Images that are all matched where no codebook fits the features."""
@@ -44,13 +47,7 @@ class Atlas:
     def __init__(self, folder: Path, codebook: Path | None = None) -> None:
         self.folder = folder
         workspace = Workspace(folder)
-        models = colmap.list_models(workspace.sparse)
-        if not models:
-            raise InputError(
-                f"{folder}: has no model in sparse/0; give a folder that `sfm-features "
-                "reconstruct` or `triangulate` wrote"
-            )
-        self.model: Model = colmap.read_model(models[0])
+        self.model: Model = colmap.read_model(_find_model(workspace))
         self._store = FeatureStore.open(workspace.features)
         self.config: Mapping[str, Any] = dict(self._store.config)
         self._recent = Recent(
@@ -207,6 +204,25 @@ class Atlas:
                 for name in self.names
             ]
         return np.stack(rows).astype(np.float16)
+
+
+def _find_model(workspace: Workspace) -> Path:
+    """Return the largest model of a map."""
+    folder = workspace.root
+    models = colmap.list_models(workspace.sparse)
+    if not models:
+        above = [*folder.parents, *folder.absolute().parents]
+        around = [path for path in above if Workspace(path).features.is_file()]
+        remedy = "a folder that `sfm-features reconstruct` or `triangulate` wrote"
+        if around and colmap.find_models(folder):
+            remedy = f"{around[0]}, which it is a part of"
+        raise InputError(f"{folder}: has no model in sparse/0; give {remedy}")
+    if len(models) > 1:
+        logger.info(
+            "%s: has %d models; only the largest, %s, is used",
+            *(folder, len(models), models[0].relative_to(folder)),
+        )
+    return models[0]
 
 
 def _share(a: I64, b: I64) -> int:

@@ -174,7 +174,7 @@ def run_triangulate(
     $ sfm-features triangulate known/sparse photos --output out
 
     Args:
-        model: COLMAP model with poses; it needs no points.
+        model: COLMAP model with poses, or a folder with one; it needs no points.
         images: Folder of its images.
         output: Folder to write.
     """

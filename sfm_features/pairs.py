@@ -126,7 +126,7 @@ def _choose_pairs(method: PairMethod, options: PairOptions) -> list[Pair]:
     if method in ("poses", "covisibility"):
         if options.model is None:
             raise OptionError(f"--method {method}: needs a --model")
-        model = colmap.read_model(options.model)
+        model = colmap.read_model(colmap.choose_model(options.model))
         if method == "covisibility":
             return pair_by_covisibility(model, options.neighbours)
         poses = {name: image.cam_from_world for name, image in model.images.items()}
@@ -230,7 +230,7 @@ def _pair_by_retrieval(options: PairOptions) -> list[Pair]:
     database = select_names(names, options.database, "--database")
     poses: dict[str, Pose] = {}
     if options.model is not None:
-        images = colmap.read_model(options.model).images
+        images = colmap.read_model(colmap.choose_model(options.model)).images
         poses = {name: image.cam_from_world for name, image in images.items()}
         database = [name for name in database if name in poses]
     if not database:

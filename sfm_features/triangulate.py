@@ -77,6 +77,7 @@ def triangulate(
     refuse_matching(options.matches, matching)
     require_folder(images)
     watch, workspace = Stopwatch(), Workspace(output)
+    model = colmap.choose_model(model)
     known = colmap.read_model(model)
     names = sorted(known.images)
     features = options.features or workspace.features

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from samples import make_texture
 
-from sfm_features.atlas import Atlas
+from sfm_features.atlas import Atlas, _find_model
 from sfm_features.colmap import read_model, write_model, write_poses
 from sfm_features.errors import InputError, OptionError
 from sfm_features.images import decode
@@ -28,6 +28,7 @@ from sfm_features.store import FeatureStore, GlobalStore
 from sfm_features.training.codebook import fit_vlad
 from sfm_features.triangulate import triangulate
 from sfm_features.types import Camera, Localization, Model, Pose, RunOptions
+from sfm_features.workspace import Workspace
 
 CPU = RunOptions(device="cpu")
 
@@ -405,3 +406,21 @@ def test_descriptors_of_another_codebook_are_not_used(
     np.testing.assert_array_equal(read.descriptors, made.descriptors)
     for atlas in (made, again, read):
         atlas.close()
+
+
+def test_which_model_is_used_or_where_the_map_is_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = Camera("PINHOLE", 9, 9, (9, 9, 4.5, 4.5))
+    for i in range(2):
+        model = tmp_path / f"out/sparse/{i}"
+        write_poses({"a": camera}, {"a": Pose(np.eye(3), np.zeros(3))}, model)
+    (tmp_path / "out/features.h5").touch()
+    caplog.set_level("INFO")
+    assert _find_model(Workspace(tmp_path / "out")) == tmp_path / "out/sparse/0"
+    assert "has 2 models; only the largest, sparse/0, is used" in caplog.text
+    for part in ("sparse", "sparse/0"):
+        with pytest.raises(InputError, match="give .*/out, which it is a part of"):
+            Atlas(tmp_path / "out" / part)
+    with pytest.raises(InputError, match="give a folder that"):
+        Atlas(tmp_path)

@@ -19,6 +19,7 @@ from sfm_features.colmap.database import import_features_and_matches
 from sfm_features.colmap.gps import gps_to_local_metres, read_gps
 from sfm_features.colmap.mapping import MapperName, MapperOptions, run_mapper
 from sfm_features.colmap.models import (
+    choose_model,
     covisible_counts,
     find_models,
     list_models,
@@ -64,6 +65,7 @@ __all__ = [
     "adjust_models",
     "cancel_on_signals",
     "check_camera",
+    "choose_model",
     "covisible_counts",
     "drop_snapshots",
     "estimate_absolute_pose",

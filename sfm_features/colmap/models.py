@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -21,7 +23,6 @@ from sfm_features.colmap.convert import (
 )
 from sfm_features.colmap.files import (
     KEYPOINT,
-    MODEL_FILES,
     POINT,
     is_cut,
     scan_images,
@@ -39,6 +40,9 @@ from sfm_features.types import (
     RegisteredImage,
 )
 
+log = logging.getLogger(__name__)
+
+_POSES = ("cameras.txt", "images.txt")
 _NO_POINT = np.uint64(2**64 - 1)
 
 
@@ -52,7 +56,22 @@ def find_models(folder: Path) -> list[Path]:
     """List the models of what `reconstruct` wrote, of its sparse/, or of one model."""
     if _is_model(folder):
         return [folder]
-    return list_models(folder) or list_models(folder / "sparse")
+    below = folder / "sparse"
+    return list_models(folder) or list_models(below) or [below] * _is_model(below)
+
+
+def choose_model(path: Path) -> Path:
+    """Return the only model of what `find_models` looks through; say which it is."""
+    found = find_models(path)
+    if len(found) > 1:
+        names = [str(model.relative_to(path)) for model in found]
+        raise InputError(
+            f"{path}: has {len(found)} models, {', '.join(names)}; give one of them, "
+            f"as {found[0]}"
+        )
+    if found and found[0] != path:
+        log.info("%s: its model in %s is used", path, found[0].relative_to(path))
+    return found[0] if found else path  # reading that will tell what it is not
 
 
 def read_model(path: Path) -> Model:
@@ -162,6 +181,8 @@ def load(path: Path) -> pycolmap.Reconstruction:
     if (path / "images.bin").is_file() and is_cut(path):
         raise InputError(damaged)
     try:
+        if _lacks_points(path):
+            return _load_poses(path)
         return pycolmap.Reconstruction(path)
     except (ValueError, RuntimeError, LookupError, MemoryError) as error:
         raise InputError(f"{damaged} ({error})") from error
@@ -187,11 +208,26 @@ def without_rigs(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
 
 
 def _is_model(path: Path) -> bool:
-    basic = [name for name in MODEL_FILES if name not in ("rigs.bin", "frames.bin")]
+    binary = ("cameras.bin", "images.bin", "points3D.bin")
     return any(
-        all((path / name).with_suffix(suffix).is_file() for name in basic)
-        for suffix in (".bin", ".txt")
+        all((path / name).is_file() for name in names) for names in (binary, _POSES)
     )
+
+
+def _lacks_points(path: Path) -> bool:
+    return not any((path / name).is_file() for name in ("images.bin", "points3D.txt"))
+
+
+def _load_poses(path: Path) -> pycolmap.Reconstruction:
+    """Load text that poses were written to by hand, without the file of points."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for text in _POSES:
+            shutil.copy(path / text, folder)
+        (folder / "points3D.txt").touch()
+        model = pycolmap.Reconstruction(folder)
+    model.delete_all_points2D_and_points3D()  # images may name points that are absent
+    return model
 
 
 @contextmanager

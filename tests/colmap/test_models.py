@@ -12,6 +12,7 @@ import pytest
 from colmap_scenes import make_scene
 
 from sfm_features.colmap import (
+    choose_model,
     covisible_counts,
     list_models,
     models,
@@ -141,6 +142,39 @@ def test_models_are_listed_by_number(tmp_path: Path) -> None:
     found = list_models(tmp_path / "sparse")
     assert [path.name for path in found] == ["0", "2", "10"]
     assert list_models(tmp_path / "absent") == []
+
+
+def test_the_only_model_below_a_folder_is_chosen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene, out = make_scene(tmp_path / "scene"), tmp_path / "out"
+    whole = scene.write_truth(tmp_path / "known/sparse")
+    assert choose_model(whole) == choose_model(tmp_path / "known") == whole
+    first = scene.write_truth(out / "sparse/0")
+    caplog.set_level("INFO")
+    assert choose_model(first) == first and not caplog.messages
+    for given, below in ((out / "sparse", "0"), (out, "sparse/0")):
+        assert choose_model(given) == first
+        assert caplog.messages[-1] == f"{given}: its model in {below} is used"
+    scene.write_truth(out / "sparse/1")
+    with pytest.raises(InputError, match=r"2 models, sparse/0, sparse/1; give one"):
+        choose_model(out)
+    with pytest.raises(InputError, match="not a COLMAP model"):
+        read_model(choose_model(tmp_path / "absent"))
+
+
+def test_text_needs_no_file_of_points(tmp_path: Path) -> None:
+    scene, text = make_scene(tmp_path / "scene"), tmp_path / "text"
+    text.mkdir()
+    scene.truth.write_text(text)
+    before = read_model(text)
+    (text / "points3D.txt").unlink()
+    after = read_model(text)
+    assert after.points.shape == (0, 3) and after.images.keys() == before.images.keys()
+    for name, image in after.images.items():
+        assert (image.point_ids == -1).all()
+        pose = before.images[name].cam_from_world
+        np.testing.assert_array_equal(image.cam_from_world.rotation, pose.rotation)
 
 
 def test_what_is_not_a_model_is_explained(tmp_path: Path) -> None:
