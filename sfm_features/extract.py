@@ -116,8 +116,8 @@ class _Loaded:
 
 
 def extract(
-    images: Path,
-    output: Path,
+    images: Path | str,
+    output: Path | str,
     options: ExtractOptions = ExtractOptions(),
     run: RunOptions = RunOptions(),
     names: Sequence[str] | None = None,
@@ -128,6 +128,7 @@ def extract(
     Without `names` all images of the folder are meant, or those of the image list.
     `overwrite` starts the file anew, once all that is given was checked.
     """
+    images, output = Path(images), Path(output)
     options.check()
     require_other_file(output, options.image_list, options.weights)
     # Before the file is made: it would hold a misspelt name as its setting.

@@ -80,9 +80,9 @@ class LocalizeSummary:
 
 
 def localize(
-    map_folder: Path,
-    source: Path,
-    output: Path,
+    map_folder: Path | str,
+    source: Path | str,
+    output: Path | str,
     queries: QueryOptions = QueryOptions(),
     options: LocalizeOptions = LocalizeOptions(),
     run: RunOptions = RunOptions(),
@@ -91,6 +91,7 @@ def localize(
 
     OUTPUT/report.html shows them.
     """
+    map_folder, source, output = Path(map_folder), Path(source), Path(output)
     folder, wanted = list_queries(source, queries.images)
     if queries.names == "basename":
         refuse_equal_basenames(wanted)

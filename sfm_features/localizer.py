@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,13 +72,13 @@ class Localizer:
 
     def __init__(
         self,
-        map_folder: Path,
+        map_folder: Path | str,
         options: LocalizeOptions = LocalizeOptions(),
         run: RunOptions = RunOptions(),
     ) -> None:
         options.check()
         self.options, self.run = options, run
-        self.atlas = Atlas(map_folder, options.codebook)
+        self.atlas = Atlas(Path(map_folder), options.codebook)
         self._extraction = self.atlas.recall_extraction(options.weights)
         self._extractor = build_extractor(
             self._extraction.extractor,
@@ -108,13 +109,13 @@ class Localizer:
         orientation: int = 1,
         rough: bool = False,
     ) -> Localization:
-        """Localize an image, RGB (H, W, 3).
+        """Localize an image, RGB (H, W, 3) or grey (H, W).
 
         Without a camera, its focal length is found along with the pose; that of a
         `rough` one, as EXIF tells it, is refined. `prior` is about where the image was
         taken: the map is searched only near there (`options.max_distance`).
         """
-        watch = _Watch()
+        watch, image = _Watch(), _as_rgb(image)
         size = (image.shape[1], image.shape[0])
         focal = _Focal(estimate=camera is None, refine=rough)
         camera = camera or _guess_camera(size)
@@ -281,6 +282,22 @@ class _Watch:
         before = self.milliseconds.get(step, 0.0)
         self.milliseconds[step] = round(before + 1000 * (now - self._last), 2)
         self._last = now
+
+
+def _as_rgb(image: Any) -> U8:
+    """Return pixels as RGB (H, W, 3); raise InputError for what are no pixels."""
+    if not isinstance(image, np.ndarray):
+        given = f"a {type(image).__name__}"
+    elif image.dtype == np.uint8 and image.size and image.ndim == 2:
+        return np.stack([image] * 3, axis=2)
+    elif image.dtype == np.uint8 and image.size and image.shape[2:] == (3,):
+        return np.ascontiguousarray(image)
+    else:
+        given = f"of {image.dtype} and shape {image.shape}"
+    raise InputError(
+        f"the image is {given}, not of uint8 and shape (H, W, 3) or (H, W); give its "
+        "pixels as `images.decode(path).rgb` has them"
+    )
 
 
 def _scale(distance_px: float, camera: Camera) -> float:

@@ -48,9 +48,9 @@ logger = logging.getLogger(__name__)
 
 
 def add_to_map(
-    map_folder: Path,
-    images: Path,
-    output: Path,
+    map_folder: Path | str,
+    images: Path | str,
+    output: Path | str,
     options: AddOptions = AddOptions(),
     matching: MatchOptions = MatchOptions(),
     cameras: colmap.CameraOptions = colmap.CameraOptions(),
@@ -61,6 +61,7 @@ def add_to_map(
 
     Only new pairs are matched. The map itself is only read.
     """
+    map_folder, images, output = Path(map_folder), Path(images), Path(output)
     options.check()
     watch, workspace = Stopwatch(), Workspace(output)
     atlas = Atlas(map_folder, options.codebook)

@@ -84,9 +84,9 @@ class MatchSummary:
 
 
 def match(
-    features: Path,
+    features: Path | str,
     pairs: Iterable[Pair],
-    output: Path,
+    output: Path | str,
     options: MatchOptions = MatchOptions(),
     run: RunOptions = RunOptions(),
     overwrite: bool = False,
@@ -95,6 +95,7 @@ def match(
 
     `overwrite` starts the file anew, once all that is given was checked.
     """
+    features, output = Path(features), Path(output)
     start = time.perf_counter()
     require_other_file(output, features)
     with FeatureStore.open(features) as feature_store:

@@ -83,8 +83,8 @@ class ReconstructOptions:
 
 
 def reconstruct(
-    images: Path,
-    output: Path,
+    images: Path | str,
+    output: Path | str,
     options: ReconstructOptions = ReconstructOptions(),
     extraction: ExtractOptions = ExtractOptions(),
     matching: MatchOptions = MatchOptions(),
@@ -99,6 +99,7 @@ def reconstruct(
     True poses are only compared with. Raises ReconstructionError when no model comes
     out, with the summary and the report written.
     """
+    images, output = Path(images), Path(output)
     _refuse_unused(options)
     refuse_extraction(options.features, extraction)
     refuse_matching(options.matches, matching)

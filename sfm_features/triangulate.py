@@ -63,15 +63,16 @@ class TriangulateOptions:
 
 
 def triangulate(
-    model: Path,
-    images: Path,
-    output: Path,
+    model: Path | str,
+    images: Path | str,
+    output: Path | str,
     options: TriangulateOptions = TriangulateOptions(),
     extraction: ExtractOptions = ExtractOptions(),
     matching: MatchOptions = MatchOptions(),
     run: RunOptions = RunOptions(),
 ) -> Summary:
     """Triangulate the images of a posed model into OUTPUT/sparse/0."""
+    model, images, output = Path(model), Path(images), Path(output)
     _refuse_unused(options, extraction)
     refuse_extraction(options.features, extraction)
     refuse_matching(options.matches, matching)

@@ -17,7 +17,7 @@ from sfm_features.atlas import Atlas, _find_model
 from sfm_features.colmap import read_model, write_model, write_poses
 from sfm_features.errors import InputError, OptionError
 from sfm_features.images import decode
-from sfm_features.localizer import Localizer, _scale
+from sfm_features.localizer import Localizer, _as_rgb, _scale
 from sfm_features.metrics import align_poses, rotation_angle_deg
 from sfm_features.nets.vlad import save_vlad
 from sfm_features.nets.weights import Card
@@ -424,3 +424,18 @@ def test_which_model_is_used_or_where_the_map_is_is_told(
             Atlas(tmp_path / "out" / part)
     with pytest.raises(InputError, match="give a folder that"):
         Atlas(tmp_path)
+
+
+def test_what_is_no_picture_is_told() -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    rgb = _as_rgb(grey)
+    assert rgb.shape == (3, 4, 3) and (rgb == grey[..., None]).all()
+    assert _as_rgb(rgb[..., ::-1]).flags.c_contiguous
+    for image, words in (
+        (grey / 255, "float64 and shape"),
+        (np.zeros((3, 4, 4), np.uint8), r"uint8 and shape \(3, 4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
+        ("a.jpg", "a str, not of uint8"),
+    ):
+        with pytest.raises(InputError, match=f"the image is .*{words}"):
+            _as_rgb(image)

@@ -31,6 +31,9 @@ from sfm_features.errors import (
 )
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.journal import claim
+from sfm_features.localize import localize
+from sfm_features.localizer import Localizer
+from sfm_features.map_add import add_to_map
 from sfm_features.match import MatchOptions, match
 from sfm_features.pair_files import read_pairs
 from sfm_features.pairs import PairOptions, choose_pairs, pair_exhaustively
@@ -39,6 +42,7 @@ from sfm_features.scenes import read_truth
 from sfm_features.store import FeatureStore
 from sfm_features.summary import Summary
 from sfm_features.training.codebook import train_codebook
+from sfm_features.triangulate import triangulate
 from sfm_features.types import RunOptions
 
 QUICK = ReconstructOptions(report=False)
@@ -61,6 +65,19 @@ def done(
 
 def read_model_bytes(output: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted((output / "sparse/0").iterdir())}
+
+
+def test_paths_may_be_strings(tmp_path: Path) -> None:
+    """A path is made of them before anything else, in every stage."""
+    absent, output = str(tmp_path / "no"), str(tmp_path / "out")
+    for call in (
+        *(lambda: reconstruct(absent, output), lambda: extract(absent, output)),
+        *(lambda: match(absent, [], output), lambda: localize(absent, absent, output)),
+        *(lambda: triangulate(absent, absent, output), lambda: Localizer(absent)),
+        lambda: add_to_map(absent, absent, output),
+    ):
+        with pytest.raises(InputError, match="/no: (no such|has no model)"):
+            call()
 
 
 def test_agrees_with_the_truth(done: tuple[Path, Summary]) -> None:
