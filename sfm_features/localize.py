@@ -142,9 +142,11 @@ def _complete(
 ) -> tuple[list[Record], int]:
     """Localize what is not done, and write all; return all, and how many were done."""
     run = localizer.run
-    stamp = _stamp(localizer.atlas.folder, localizer.options, run)
+    made_by = localizer.atlas.folder, localizer.options, run
     with explain_os_errors(output):
-        journal = _Journal(output / "queries.jsonl", stamp)
+        journal = _Journal(
+            output / "queries.jsonl", _stamp(*made_by), _list_settings(*made_by)
+        )
         asked = {query.name: _ask(folder, query) for query in wanted}
         missing = [q for q in wanted if not journal.has(q.name, asked[q.name])]
         bar = tqdm(missing, desc="localize", unit="image", disable=not missing)
@@ -175,6 +177,15 @@ def _stamp(map_folder: Path, options: LocalizeOptions, run: RunOptions) -> str:
     return digest(file_state(workspace.features), states, options, run.seed)
 
 
+def _list_settings(
+    map_folder: Path, options: LocalizeOptions, run: RunOptions
+) -> dict[str, str]:
+    """List what the poses depend on, so that what differs can be named."""
+    given = {name: str(value) for name, value in asdict(options).items()}
+    map_alone = _stamp(map_folder, LocalizeOptions(), RunOptions())
+    return {"map": map_alone, **given, "seed": str(run.seed)}
+
+
 def _ask(folder: Path, query: Query) -> str:
     """Digest what a query's own pose depends on: its file, its camera, its prior."""
     path = folder / query.name
@@ -185,14 +196,15 @@ def _ask(folder: Path, query: Query) -> str:
 class _Journal:
     """One line of JSON for each finished query; the first says what made them."""
 
-    def __init__(self, path: Path, stamp: str) -> None:
+    def __init__(self, path: Path, stamp: str, settings: Mapping[str, str]) -> None:
         self.path = path
         self.records: dict[str, Record] = {}
         self._asked: dict[str, str] = {}
         lines = path.read_bytes().split(b"\n") if path.is_file() else []
         whole = lines[:-1]  # what comes after the last newline was cut off
         if not whole:
-            path.write_text(json.dumps({"stamp": stamp}) + "\n", encoding="utf-8")
+            head = json.dumps({"stamp": stamp, "settings": settings})
+            path.write_text(head + "\n", encoding="utf-8")
             return
         try:
             first, *rest = (without_matches(dict(json.loads(line))) for line in whole)
@@ -204,7 +216,7 @@ class _Journal:
             ) from error
         if first.get("stamp") != stamp:
             raise InputError(
-                f"{path.parent}: holds poses by another map or other options; choose "
+                f"{path.parent}: holds poses {_tell_apart(first, settings)}; choose "
                 "another --output, or delete it"
             )
         for name, record in zip(names, rest, strict=True):  # the last of a name counts
@@ -224,6 +236,18 @@ class _Journal:
             file.flush()
             os.fsync(file.fileno())
         self.records[record["name"]] = without_matches(record)
+
+
+def _tell_apart(head: Record, wanted: Mapping[str, str]) -> str:
+    """Say by what other map or options a journal's poses were made."""
+    stored = head.get("settings")
+    if isinstance(stored, dict):
+        if stored.get("map") != wanted["map"]:
+            return "by another map, or by this one before it was made again"
+        for name, value in wanted.items():
+            if stored.get(name) != value:
+                return f"made with {name} = {stored.get(name)}, now asked for {value}"
+    return "by another map or other options"
 
 
 def _localize_one(

@@ -18,7 +18,7 @@ from samples import make_texture, write_image
 from sfm_features.cli import main
 from sfm_features.errors import InputError, OptionError
 from sfm_features.geometry import rotation_from_quaternion
-from sfm_features.localize import _ask, _stamp, _summarize, localize
+from sfm_features.localize import _ask, _Journal, _stamp, _summarize, localize
 from sfm_features.nets.vlad import save_vlad
 from sfm_features.nets.weights import Card
 from sfm_features.queries import (
@@ -302,10 +302,9 @@ def test_other_options_are_refused_and_cut_lines_forgotten(
     localize(town_map[0], folder, output, run=CPU)
     before = (output / "poses.txt").read_bytes()
     assert localize(town_map[0], folder, output, run=CPU).reused == 4
-    with pytest.raises(InputError, match="another map or other options"):
-        localize(
-            town_map[0], folder, output, options=LocalizeOptions(neighbours=3), run=CPU
-        )
+    few = LocalizeOptions(neighbours=3)
+    with pytest.raises(InputError, match="made with neighbours = 20, now asked for 3;"):
+        localize(town_map[0], folder, output, options=few, run=CPU)
     journal = output / "queries.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
     assert localize(town_map[0], folder, output, run=CPU).reused == 3
@@ -315,6 +314,25 @@ def test_other_options_are_refused_and_cut_lines_forgotten(
         localize(town_map[0], folder, output, run=CPU)
     journal.write_bytes(whole)
     assert (output / "poses.txt").read_bytes() == before
+
+
+def test_what_differs_from_the_poses_that_are_there_is_named(tmp_path: Path) -> None:
+    path, known = (
+        tmp_path / "queries.jsonl",
+        {"map": "m", "seed": "0", "guided": "True"},
+    )
+    _Journal(path, "a", known)
+    _Journal(path, "a", known)
+    for other, words in (
+        ({"map": "n", "seed": "1"}, "by another map, or by this one before"),
+        ({"seed": "1"}, "made with seed = 0, now asked for 1"),
+        ({"max_distance": "inf"}, "made with max_distance = None, now asked for inf"),
+    ):
+        with pytest.raises(InputError, match=f"holds poses {words}"):
+            _Journal(path, "b", {**known, **other})
+    path.write_text(json.dumps({"stamp": "a"}) + "\n")  # written before they were kept
+    with pytest.raises(InputError, match="by another map or other options"):
+        _Journal(path, "b", known)
 
 
 def test_a_killed_run_goes_on(
