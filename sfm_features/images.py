@@ -28,6 +28,7 @@ _NOT_DECODED = (
     *(".heif", ".jxl", ".nef", ".orf", ".psd", ".raf", ".rw2"),
 )
 """Photographs, too, but not read here."""
+_VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mts", ".webm", ".wmv")
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND"
@@ -71,14 +72,22 @@ def list_images(folder: Path, image_list: Path | None = None) -> list[str]:
     require_folder(folder)
     if image_list is not None:
         return _read_image_list(folder, image_list)
-    names, others = [], Counter[str]()
+    names, others, videos = [], Counter[str](), list[Path]()
     for path in _walk(folder):
         suffix = path.suffix.lower()
         if suffix in SUFFIXES and path.is_file():
             names.append(path.relative_to(folder).as_posix())
         elif suffix in _NOT_DECODED:
             others[suffix] += 1
+        elif suffix in _VIDEOS:
+            videos.append(path)
     left = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+    if videos and not names and not others:
+        raise InputError(
+            f"{folder}: has no images but {len(videos)} videos; cut frames out of "
+            f"them, as `mkdir frames; ffmpeg -i '{min(videos)}' -vf fps=2 "
+            "frames/%05d.jpg`, and give their folder"
+        )
     if not names:
         also = f" (there are {left}: convert them)" if left else ""
         raise InputError(

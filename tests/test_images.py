@@ -43,6 +43,16 @@ def test_empty_and_absent_folders_say_what_to_give(tmp_path: Path) -> None:
         images.list_images(tmp_path / "a.png")
 
 
+def test_videos_are_told_to_be_cut_into_frames(tmp_path: Path) -> None:
+    for name in ("b.MOV", "a.mp4", "a.txt"):
+        (tmp_path / name).touch()
+    words = r"has no images but 2 videos; .*ffmpeg -i '.*/a\.mp4' -vf fps=2 frames/%05d"
+    with pytest.raises(InputError, match=words):
+        images.list_images(tmp_path)
+    write_image(tmp_path / "one.png", make_texture((8, 8)))
+    assert images.list_images(tmp_path) == ["one.png"]
+
+
 def test_image_list_selects_and_suggests(tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         write_image(tmp_path / name, make_texture((8, 8)))
