@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sfm_features.errors import (
     DamagedStore,
     InputError,
     NameCollision,
+    SfmError,
     StaleStore,
     StoreError,
 )
@@ -50,6 +53,23 @@ def hloc_matches(path: Path, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
                 pairs = np.stack([at, vector[at]], -1)
                 return (pairs[:, ::-1] if is_back else pairs), scores[at]
     raise KeyError((a, b))
+
+
+def test_a_database_of_colmap_is_told_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "database.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE images (name TEXT)")
+    before = path.read_bytes()
+    for kind in (FeatureStore, MatchStore):
+        for call in (
+            lambda kind=kind: kind.open(path),
+            lambda kind=kind: kind.append(path, {}),
+            lambda kind=kind: kind.append(path, {}, anew=True),
+        ):
+            with pytest.raises(SfmError, match="is a COLMAP database") as caught:
+                call()
+            assert "delete" not in str(caught.value)
+    assert path.read_bytes() == before
 
 
 def test_hloc_reads_our_features(tmp_path: Path) -> None:

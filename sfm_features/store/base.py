@@ -34,6 +34,7 @@ Config = Mapping[str, Any]
 _FORMAT = "sfm-features"
 _FORMAT_VERSION = 1
 _LIBVER = ("v108", "v108")  # compact groups without the flag that "latest" leaves set
+_SQLITE_START = b"SQLite format 3\0"
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)  # as h5py raises them
 
 
@@ -59,6 +60,11 @@ class Store:
             raise InputError(f"{path}: is a folder; give a file of {cls.kind}")
         if not path.is_file():
             raise InputError(f"{path}: no such file; make it with `sfm-features`")
+        if _is_database(path):
+            raise InputError(
+                f"{path}: is a COLMAP database, which is not read here; give an HDF5 "
+                f"file of {cls.kind}, as `sfm-features` or hloc writes it"
+            )
         recover(path)
         if path.stat().st_size == 0:
             raise InputError(
@@ -77,6 +83,11 @@ class Store:
 
         Or, if asked to, start it anew: what it held is lost.
         """
+        if _is_database(path):
+            raise StoreError(
+                f"{path}: is a COLMAP database, so no {cls.kind} are written into it; "
+                "choose another --output"
+            )
         if anew:
             cls._require_own(path)
         journaled = JournaledFile(path, anew)
@@ -276,6 +287,15 @@ def read_number(group: Any, attribute: str) -> int | None:
     value = np.zeros((), np.uint64)
     h5py.h5a.open(group.id, name).read(value)
     return int(value)
+
+
+def _is_database(path: Path) -> bool:
+    """Tell an SQLite file, as COLMAP's are: it may be precious, and is not damaged."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE_START)) == _SQLITE_START
+    except OSError:
+        return False  # opening it will tell what is wrong
 
 
 @contextlib.contextmanager
