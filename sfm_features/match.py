@@ -24,7 +24,12 @@ from sfm_features.errors import (
     suggest,
 )
 from sfm_features.recent import Recent
-from sfm_features.registry import DEFAULT_RATIO, FOR_OBJECTS, build_matcher
+from sfm_features.registry import (
+    DEFAULT_MATCHER,
+    DEFAULT_RATIO,
+    FOR_OBJECTS,
+    build_matcher,
+)
 from sfm_features.still import OnlyMoving
 from sfm_features.store import FeatureStore, MatchStore, refuse_collisions
 from sfm_features.types import Features, Pair, RunOptions
@@ -41,8 +46,9 @@ _TILE_IMAGES = 32  # images on a side of a tile; two tiles fit the cache at 8192
 class MatchOptions:
     """How features are matched."""
 
-    matcher: str = "nearest"
-    """Method: nearest (mutual nearest neighbours, exact)."""
+    matcher: str = "auto"
+    """Method: nearest (mutual nearest neighbours, exact); agreeing (without those that
+    move otherwise than all around them); auto: agreeing, for sift nearest."""
     ratio: float | None = None
     """Bound on best over second best distance; 1 = off; default: what suits the
     extractor (0.8 for sift, off for learned ones)."""
@@ -169,9 +175,9 @@ def _drops_still(options: MatchOptions, features: FeatureStore) -> bool:
 def _resolve(options: MatchOptions, features: FeatureStore) -> dict[str, Any]:
     """Fill in what depends on the extractor."""
     extractor = features.config.get("extractor", "")
-    ratio = options.ratio
+    ratio, name = options.ratio, options.matcher
     return {
-        "name": options.matcher,
+        "name": DEFAULT_MATCHER.get(extractor, "agreeing") if name == "auto" else name,
         "ratio": DEFAULT_RATIO.get(extractor, 1.0) if ratio is None else ratio,
         "min_similarity": options.min_similarity,
     }

@@ -26,6 +26,7 @@ EXTRACTORS: Mapping[str, str] = {
 }
 MATCHERS: Mapping[str, str] = {
     "nearest": "sfm_features.matchers.nearest:Nearest",
+    "agreeing": "sfm_features.matchers.agreeing:Agreeing",
 }
 
 WITH_SCALES = ("evo", "evo-fine", "evo-object", "sekd")
@@ -39,6 +40,10 @@ _SAME_WEIGHTS: Mapping[str, str] = {"evo-fine": "evo"}
 
 DEFAULT_RATIO: Mapping[str, float] = {"sift": 0.8}
 """Ratio test that suits an extractor; learned descriptors do better without one."""
+
+DEFAULT_MATCHER: Mapping[str, str] = {"sift": "nearest"}
+"""Matcher that suits an extractor, for all others `agreeing`: where a ratio test leaves
+few matches, those around one are too far away to move as it does."""
 
 
 def build_extractor(

@@ -107,6 +107,8 @@ def _pipeline_options(seed: int) -> pycolmap.IncrementalPipelineOptions:
         random_seed=seed,
         extract_colors=False,
         multiple_models=False,
+        # It places images that see none of the points by chance matches, slowly.
+        structure_less_registration_fallback=False,
     )
     options.mapper.random_seed = options.triangulation.random_seed = seed
     return options

@@ -45,6 +45,8 @@ class MapperOptions:
     """Drop models with fewer images."""
     min_matches: int = 15
     """Leave out pairs with fewer verified matches."""
+    keep_two_view_tracks: bool = True
+    """Make points of what only two images see, too."""
     refine_focal_length: bool = True
     """Refine focal lengths."""
     refine_principal_point: bool = False
@@ -236,7 +238,10 @@ def _incremental_options(run: _Run) -> pycolmap.IncrementalPipelineOptions:
         ba_refine_principal_point=options.refine_principal_point,
         ba_refine_extra_params=options.refine_extra_params,
         max_runtime_seconds=options.max_runtime_s or -1,
+        # It places images that see none of the points by chance matches, slowly.
+        structure_less_registration_fallback=False,
     )
+    made.triangulation.ignore_two_view_tracks = not options.keep_two_view_tracks
     # The clusters of a hierarchy do not pass their seed on to these.
     made.mapper.random_seed = made.triangulation.random_seed = run.seed
     return made

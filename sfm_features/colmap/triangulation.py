@@ -29,7 +29,7 @@ def triangulate_model(
     seed: int = 0,
     max_error_px: float = 4.0,
     min_angle_deg: float = 1.5,
-    keep_two_view_tracks: bool = False,
+    keep_two_view_tracks: bool = True,
     extract_colours: bool = True,
     num_threads: int = -1,
     cancellation: Cancellation | None = None,

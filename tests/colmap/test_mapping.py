@@ -20,6 +20,7 @@ from sfm_features.colmap import (
     Cancellation,
     MapperOptions,
     VerifyOptions,
+    adding,
     cameras,
     cancel_on_signals,
     find_snapshot,
@@ -43,6 +44,7 @@ from sfm_features.errors import (
     OutputError,
     ReconstructionError,
 )
+from sfm_features.types import Matches
 
 
 def _verified(scene: Scene, folder: Path) -> Path:
@@ -146,7 +148,39 @@ def test_the_largest_model_is_that_of_most_images(tmp_path: Path) -> None:
     snapshots.start_work(output, None)
     paths = mapping._publish({0: rich, 1: wide}, run)
     assert [len(read_model(path).images) for path in paths] == [6, 4]
-    assert mapping._incremental_options(run).max_runtime_seconds == 7
+    made = mapping._incremental_options(run)
+    assert made.max_runtime_seconds == 7
+    # It places photographs of other places, by chance matches and for minutes.
+    assert not made.structure_less_registration_fallback
+    assert not adding._pipeline_options(0).structure_less_registration_fallback
+
+
+def _leave_half_to_one_pair(scene: Scene) -> Scene:
+    """Keep matches of every second point in one pair only."""
+    seen = {
+        image.name: [point.point3D_id for point in image.points2D]
+        for image in scene.truth.images.values()
+    }
+    matches = {}
+    for number, (pair, found) in enumerate(scene.matches.items()):
+        ids = np.array([seen[pair[0]][row] for row in found.indices[:, 0]])
+        kept = (ids % 2 == 0) | (ids // 2 % len(scene.matches) == number)
+        matches[pair] = Matches(found.indices[kept], found.scores[kept])
+    return replace(scene, matches=matches)
+
+
+def test_what_two_images_see_becomes_points_unless_unwanted(tmp_path: Path) -> None:
+    scene = _leave_half_to_one_pair(make_scene(tmp_path / "scene", images=5))
+    database = _verified(scene, tmp_path)
+    lengths = []
+    for keep in (True, False):
+        (path,) = run_mapper(
+            *(database, empty_dir(tmp_path / "i"), tmp_path / f"sparse{keep}"),
+            MapperOptions(extract_colours=False, keep_two_view_tracks=keep),
+        )
+        lengths.append(read_model(path).track_lengths)
+    assert (lengths[0] == 2).sum() > 60 and (lengths[1] == 2).sum() < 10
+    assert (lengths[0] > 2).sum() > 65 and (lengths[1] > 2).sum() > 65
 
 
 def test_small_models_are_dropped(tmp_path: Path) -> None:

@@ -110,12 +110,12 @@ def test_two_view_tracks_are_a_choice(tmp_path: Path) -> None:
     database = scene.import_into(tmp_path / "database.db", reference)
     images_dir = empty_dir(tmp_path / "images")
     with pytest.raises(ReconstructionError, match="no point could be triangulated"):
-        triangulate_model(reference, database, images_dir, tmp_path / "output")
+        triangulate_model(
+            *(reference, database, images_dir, tmp_path / "output"),
+            keep_two_view_tracks=False,
+        )
     assert not (tmp_path / "output").exists()
-    output = triangulate_model(
-        *(reference, database, images_dir, tmp_path / "output"),
-        keep_two_view_tracks=True,
-    )
+    output = triangulate_model(reference, database, images_dir, tmp_path / "output")
     assert len(read_model(output).points) > 0.9 * POINTS
 
 
