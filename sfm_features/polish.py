@@ -67,7 +67,8 @@ def _place_anew(
 
     with bar:
         aligned = align(tracks, read, step)
-    logger.info("%.0f %% of the keypoints aligned", 100 * aligned.found.mean())
+    share = aligned.found.mean() if len(aligned.found) else 0.0
+    logger.info("%.0f %% of the keypoints aligned", 100 * share)
     return _sort_by_image(tracks, aligned.xy)
 
 

@@ -249,11 +249,16 @@ def _incremental_options(run: _Run) -> pycolmap.IncrementalPipelineOptions:
 
 def _publish(models: Models, run: _Run) -> list[Path]:
     """Write the models, largest first, and put them in place."""
-    if not models:
+    solid = [m for m in models.values() if m.num_points3D() >= m.num_reg_images()]
+    if len(solid) < len(models):
+        log.warning(
+            "%d models dropped that have fewer points than images: taken from one "
+            "place, photographs tell no depth",
+            len(models) - len(solid),
+        )
+    if not solid:
         raise ReconstructionError(_explain_failure(run.database))
-    ranked = sorted(
-        models.values(), key=lambda m: (-m.num_reg_images(), -m.num_points3D())
-    )
+    ranked = sorted(solid, key=lambda m: (-m.num_reg_images(), -m.num_points3D()))
     draft = snapshots.work_dir(run.output) / "ranked"
     for rank, model in enumerate(ranked):
         (draft / str(rank)).mkdir(parents=True)

@@ -183,6 +183,24 @@ def test_what_two_images_see_becomes_points_unless_unwanted(tmp_path: Path) -> N
     assert (lengths[0] > 2).sum() > 65 and (lengths[1] > 2).sum() > 65
 
 
+def test_models_without_points_are_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = make_scene(tmp_path / "1", images=4, points=100).truth
+    empty = make_scene(tmp_path / "2", images=6, points=30).truth
+    for point in list(empty.points3D)[5:]:
+        empty.delete_point3D(point)
+    database = _verified(make_scene(tmp_path / "scene", images=3), tmp_path)
+    output, options = tmp_path / "sparse", MapperOptions()
+    run = mapping._Run(database, tmp_path, output, options, 0, Cancellation())
+    snapshots.start_work(output, None)
+    (path,) = mapping._publish({0: empty, 1: good}, run)
+    assert len(read_model(path).images) == 4
+    assert "1 models dropped that have fewer points than images" in caplog.text
+    with pytest.raises(ReconstructionError, match="no model came out"):
+        mapping._publish({0: empty}, run)
+
+
 def test_small_models_are_dropped(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "scene", images=16, groups=2)
     scene = scene.without([name for name in scene.names if "1_frame" in name][:3])
