@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from sfm_features.matchers.nearest import Nearest
 from sfm_features.types import F32, Bool, Features, Matcher, Matches
 
-_AROUND = 32
-"""Matches around one, nearest first, that are asked whether they agree with it."""
-_GUESSES = 8
+_ASKED = 0.6
+"""Share of the matches, the most alike ones, that are asked about those around them."""
+_AROUND = 24
+"""How many of these around a match, nearest first, are asked whether they agree."""
+_GUESSES = 6
 """The nearest of those, each of which makes a guess at how things move here."""
 _LEAST_AROUND = 4
 """How many must agree, the one that guessed among them."""
@@ -61,13 +64,14 @@ class Agreeing(Matcher):
         kept = find_agreeing(
             a.keypoints[first] / max(a.image_size),
             b.keypoints[second] / max(b.image_size),
+            matches.scores,
             self._device,
         )
         return Matches(matches.indices[kept], matches.scores[kept])
 
 
 def find_agreeing(
-    here: F32, there: F32, device: torch.device = torch.device("cpu")
+    here: F32, there: F32, likeness: F32, device: torch.device = torch.device("cpu")
 ) -> Bool:
     """Tell which matches, places (N, 2) in shares of the sides, move as those around.
 
@@ -77,29 +81,27 @@ def find_agreeing(
     between, it is not by chance.
     """
     if len(here) <= _LEAST_AROUND:
-        return torch.zeros(len(here), dtype=torch.bool).numpy()
+        return np.zeros(len(here), np.bool_)
     a, b = _to_complex(here, device), _to_complex(there, device)
-    motion, votes = _guess_motion(a, b)
-    seeds = votes >= _LEAST_AROUND
-    if int(seeds.sum()) > _LEAST_SEEDS:
-        kept = _count_expecting(a, b, motion, seeds) >= _LEAST_SEEDS
-    else:
-        kept = seeds
+    count = min(len(a), max(2 * _AROUND, round(_ASKED * len(a))))
+    asked = torch.from_numpy(likeness).to(device).topk(count).indices
+    motion, votes = _guess_motion(a, b, asked)
+    seeds = (votes >= _LEAST_AROUND).nonzero()[:, 0]
+    kept = _count_expecting(a, b, motion, seeds) >= _LEAST_SEEDS
     found: Bool = kept.cpu().numpy()
     return found
 
 
 def _guess_motion(
-    a: torch.Tensor, b: torch.Tensor
+    a: torch.Tensor, b: torch.Tensor, asked: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return how the picture moves at each match (N, 2), and how many (N,) agree."""
-    around = _find_nearest(a, a, _AROUND, itself=True)
     motions, votes = [], []
-    step = max(1, _CHUNK_ELEMENTS // _AROUND // _GUESSES)
+    step = max(1, _CHUNK_ELEMENTS // len(asked))
     for start in range(0, len(a), step):
-        rows = slice(start, start + step)
-        near = around[rows]
-        steps, moved = a[near] - a[rows, None], b[near] - b[rows, None]
+        here, there = a[start : start + step, None], b[start : start + step, None]
+        near = _find_nearest(here[:, 0], a, asked, _AROUND)
+        steps, moved = a[near] - here, b[near] - there
         length = steps.abs()
         apart = length > _SAME_PLACE
         guesses = moved[:, :_GUESSES] / steps[:, :_GUESSES]
@@ -139,14 +141,18 @@ def _count_expecting(
     a: torch.Tensor, b: torch.Tensor, motion: torch.Tensor, seeds: torch.Tensor
 ) -> torch.Tensor:
     """Count for each match (N,) the seeds around it that expect it where it is."""
-    rows = seeds.nonzero()[:, 0]
-    near = rows[_find_nearest(a, a[rows], _SEEDS)]
-    steps = a[:, None] - a[near]
-    first, second = motion[near].unbind(2)
-    off = (b[near] + first * steps + second * steps.conj() - b[:, None]).abs()
-    length = steps.abs()
-    expected = off <= _allow(length, first.abs())
-    return (expected & (length > _SAME_PLACE)).sum(1)
+    counts = [torch.zeros(0, dtype=torch.int64, device=a.device)]
+    step = max(1, _CHUNK_ELEMENTS // max(1, len(seeds)))
+    for start in range(0, len(a), step):
+        here, there = a[start : start + step, None], b[start : start + step, None]
+        near = _find_nearest(here[:, 0], a, seeds, _SEEDS)
+        steps = here - a[near]
+        first, second = motion[near].unbind(2)
+        off = (b[near] + first * steps + second * steps.conj() - there).abs()
+        length = steps.abs()
+        expected = off <= _allow(length, first.abs())
+        counts.append((expected & (length > _SAME_PLACE)).sum(1))
+    return torch.cat(counts)
 
 
 def _allow(length: torch.Tensor, zoom: torch.Tensor) -> torch.Tensor:
@@ -155,20 +161,12 @@ def _allow(length: torch.Tensor, zoom: torch.Tensor) -> torch.Tensor:
 
 
 def _find_nearest(
-    of: torch.Tensor, among: torch.Tensor, count: int, itself: bool = False
+    here: torch.Tensor, a: torch.Tensor, among: torch.Tensor, count: int
 ) -> torch.Tensor:
-    """Find the nearest `count` places (N, count) of each, but itself, nearest first."""
-    count = min(count, len(among) - itself)
-    x, y = torch.view_as_real(of), torch.view_as_real(among)
-    square = y.square().sum(1)
-    step, found = max(1, _CHUNK_ELEMENTS // len(among)), []
-    for start in range(0, len(x), step):
-        # Less than the squared distance by a constant of the row.
-        cost = torch.addmm(square, x[start : start + step], y.T, alpha=-2)
-        if itself:
-            cost.diagonal(start).fill_(torch.inf)
-        found.append(cost.topk(count, dim=1, largest=False).indices)
-    return torch.cat(found)
+    """Find which (N, count) of some places are the nearest but those right here."""
+    apart = torch.cdist(torch.view_as_real(here), torch.view_as_real(a[among]))
+    apart.masked_fill_(apart <= _SAME_PLACE, torch.inf)
+    return among[apart.topk(min(count, len(among)), dim=1, largest=False).indices]
 
 
 def _to_complex(places: F32, device: torch.device) -> torch.Tensor:

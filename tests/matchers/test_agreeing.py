@@ -9,7 +9,7 @@ import torch
 from sfm_features.matchers import agreeing
 from sfm_features.matchers.agreeing import Agreeing, find_agreeing
 from sfm_features.matchers.nearest import Nearest
-from sfm_features.types import F32, Features
+from sfm_features.types import F32, Bool, Features
 
 RIGHT = 300
 
@@ -27,6 +27,11 @@ def _move(places: F32, turn_deg: float = 0, zoom: float = 1, bend: float = 0) ->
     return moved.astype(np.float32)
 
 
+def _find(here: F32, there: F32) -> Bool:
+    """As if wrong ones were as alike as right ones."""
+    return find_agreeing(here, there, _scatter(len(here), 7)[:, 0])
+
+
 def _mix(there: F32, wrong: int, noise: float = 0.001) -> tuple[F32, F32]:
     """Add wrong matches, and noise; the right ones come first."""
     here = np.concatenate([_scatter(len(there)), _scatter(wrong, 1)])
@@ -39,20 +44,20 @@ def _mix(there: F32, wrong: int, noise: float = 0.001) -> tuple[F32, F32]:
     [{}, {"turn_deg": 180}, {"turn_deg": 40, "zoom": 0.5}, {"zoom": 3}, {"bend": 0.05}],
 )
 def test_right_matches_stay_and_wrong_ones_go(motion: dict[str, float]) -> None:
-    kept = find_agreeing(*_mix(_move(_scatter(RIGHT), **motion), wrong=700))
+    kept = _find(*_mix(_move(_scatter(RIGHT), **motion), wrong=700))
     assert kept[:RIGHT].mean() > 0.97
     assert kept[RIGHT:].mean() < 0.02
 
 
 def test_hardly_any_are_left_of_two_places() -> None:
-    assert find_agreeing(_scatter(1000, 1), _scatter(1000, 2)).mean() < 0.005
+    assert _find(_scatter(1000, 1), _scatter(1000, 2)).mean() < 0.005
 
 
 def test_things_may_move_in_several_ways() -> None:
     here = _scatter(RIGHT)
     left = here[:, 0] < 0.5
     there = np.where(left[:, None], _move(here, 30), _move(here, -50) + 0.1)
-    kept = find_agreeing(*_mix(there.astype(np.float32), wrong=300))
+    kept = _find(*_mix(there.astype(np.float32), wrong=300))
     assert kept[:RIGHT][left].mean() > 0.9 and kept[:RIGHT][~left].mean() > 0.9
     assert kept[RIGHT:].mean() < 0.03
 
@@ -63,7 +68,7 @@ def test_wrong_ones_that_agree_with_one_another_only_from_afar_go() -> None:
     corner = (here < 0.4).all(1)
     here, there = here[corner], there[corner]
     wrong_here, wrong_there = _scatter(400, 5), _scatter(400, 6)
-    kept = find_agreeing(
+    kept = _find(
         np.concatenate([here, wrong_here]), np.concatenate([there, wrong_there])
     )
     assert kept[: len(here)].mean() > 0.9
@@ -74,30 +79,32 @@ def test_it_depends_neither_on_the_order_nor_on_the_chunks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here, there = _mix(_move(_scatter(RIGHT), 20, 1.3), wrong=500)
-    kept = find_agreeing(here, there)
+    likeness = _scatter(len(here), 8)[:, 0]
+    kept = find_agreeing(here, there, likeness)
     order = np.random.default_rng(0).permutation(len(here))
-    assert (find_agreeing(here[order], there[order]) == kept[order]).all()
+    shuffled = find_agreeing(here[order], there[order], likeness[order])
+    assert (shuffled == kept[order]).all()
     monkeypatch.setattr(agreeing, "_CHUNK_ELEMENTS", 3000)
-    assert (find_agreeing(here, there) == kept).all()
+    assert (find_agreeing(here, there, likeness) == kept).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 6, 40])
 def test_few_matches(count: int) -> None:
     here = _scatter(count)
-    kept = find_agreeing(here, _move(here, 15))
+    kept = _find(here, _move(here, 15))
     assert kept.shape == (count,) and kept.dtype == np.bool_
     assert kept.all() if count > 5 else True
 
 
 def test_matches_at_one_place_say_nothing() -> None:
     same = np.full((50, 2), 0.5, np.float32)
-    assert not find_agreeing(same, same).any()
-    assert not find_agreeing(same, _scatter(50)).any()
-    assert not find_agreeing(_scatter(50), same).any()
+    assert not _find(same, same).any()
+    assert not _find(same, _scatter(50)).any()
+    assert not _find(_scatter(50), same).any()
     # Nor do they keep others from agreeing.
     here, there = _mix(_move(_scatter(RIGHT), 15), wrong=0)
     many = np.concatenate([here, here[:20], here[:20]])
-    kept = find_agreeing(many, np.concatenate([there, there[:20], there[:20]]))
+    kept = _find(many, np.concatenate([there, there[:20], there[:20]]))
     assert kept.mean() > 0.97
 
 
@@ -128,4 +135,4 @@ def test_it_is_nearest_without_some_whatever_the_sizes() -> None:
 def test_it_runs_where_it_is_told_to() -> None:
     here, there = _mix(_move(_scatter(50)), wrong=0)
     with pytest.raises((RuntimeError, AssertionError, NotImplementedError)):
-        find_agreeing(here, there, torch.device("meta"))
+        find_agreeing(here, there, here[:, 0], torch.device("meta"))
