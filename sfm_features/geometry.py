@@ -1,7 +1,8 @@
 """Cameras, rigid motions, similarities and homographies, in numpy alone.
 
 `Camera.params` live in COLMAP's pixel frame and everything else in ours, so the shift
-by `PIXEL_CENTRE` happens in `project`, `unproject` and `calibration_matrix` only.
+by `PIXEL_CENTRE` happens in `project`, `unproject`, `calibration_matrix` and
+`opencv_parameters` only.
 """
 
 from __future__ import annotations
@@ -72,6 +73,15 @@ def calibration_matrix(camera: Camera) -> F64:
     matrix = np.diag([*intrinsics.focal, 1.0])
     matrix[:2, 2] = intrinsics.principal
     return matrix
+
+
+def opencv_parameters(camera: Camera) -> dict[str, float]:
+    """Return fx, fy, cx, cy, in COLMAP's pixel frame, and OpenCV's k1, k2, p1, p2."""
+    intrinsics = _read_intrinsics(camera)
+    principal = intrinsics.principal + PIXEL_CENTRE
+    values = (*intrinsics.focal, *principal, *intrinsics.distortion)
+    names = ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2")
+    return dict(zip(names, map(float, values), strict=True))
 
 
 def look_at(centre: F64, target: F64, up: Sequence[float] | F64 = (0, 0, 1)) -> Pose:

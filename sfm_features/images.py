@@ -1,11 +1,11 @@
-"""Listing, decoding, resizing. The only door to image decoding."""
+"""Listing, finding, decoding, resizing. The only door to image decoding."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sfm_features.errors import ImageError, InputError, suggest
+from sfm_features.drafts import MARK
+from sfm_features.errors import ImageError, InputError, OutputError, suggest
 from sfm_features.journal import LOCK
 from sfm_features.orientation import TIFF_STARTS, read_orientation, turn_stored
 from sfm_features.types import U8
@@ -101,6 +102,30 @@ def list_images(folder: Path, image_list: Path | None = None) -> list[str]:
     return sorted(names)
 
 
+def find_photos(folders: Sequence[Path], names: Iterable[str]) -> dict[str, Path]:
+    """Find photographs by their names, each in the first of the folders that has it.
+
+    Raises InputError that names those that are in none.
+    """
+    found, absent = {}, []
+    for name in names:
+        paths = (folder / name for folder in folders)
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            absent.append(name)
+        else:
+            found[name] = path
+    if absent:
+        named = ", ".join(map(repr, absent[:3]))
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        raise InputError(
+            f"{', '.join(map(str, folders))}: lacks {len(absent)} of "
+            f"{len(absent) + len(found)} photographs of the model: {named}{more}; give "
+            "the folder below which they have these names with --images"
+        )
+    return found
+
+
 def decode(path: Path) -> Decoded:
     """Decode a file to 8-bit RGB; EXIF orientation is reported, not applied."""
     try:
@@ -164,6 +189,22 @@ def decode_values(path: Path) -> NDArray[Any]:
     if content.startswith(TIFF_STARTS):
         values = turn_stored(values, read_orientation(content))
     return np.asarray(values)
+
+
+def encode(rgb: U8, path: Path) -> None:
+    """Write a picture (H, W, 3) in the format that the file's name tells."""
+    suffix = path.suffix.lower()
+    # Others have no such setting, or lose nothing anyway.
+    how = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in (".jpg", ".jpeg", ".jpe") else []
+    is_grey = suffix == ".pgm"  # which holds nothing else
+    how_coloured = cv2.COLOR_RGB2GRAY if is_grey else cv2.COLOR_RGB2BGR
+    done, data = cv2.imencode(suffix, cv2.cvtColor(rgb, how_coloured), how)
+    if not done:  # OpenCV logs why
+        raise OutputError(
+            f"{path}: cannot be written in this format; convert the photographs to PNG "
+            "or JPEG, and make the model of those"
+        )
+    path.write_bytes(data.tobytes())
 
 
 def resize_to(image: U8, max_size: int) -> U8:
@@ -244,7 +285,7 @@ def _walk(folder: Path) -> Iterator[Path]:
                 folders.clear()
                 continue
             seen.add(where)
-            if LOCK in files and not where.samefile(folder):
+            if {LOCK, MARK} & {*files} and not where.samefile(folder):
                 logger.warning("%s: left out, as a run of sfm-features wrote it", here)
                 folders.clear()
                 continue

@@ -1,4 +1,4 @@
-"""The commands that use a map: `localize` and `map-add`."""
+"""The commands that use a map: `localize`, `map-add` and `export`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sfm_features import colmap
+from sfm_features.export import ExportOptions, export
 from sfm_features.match import MatchOptions
 from sfm_features.queries import AddOptions, LocalizeOptions, QueryOptions
 from sfm_features.shell import Positional, say
@@ -66,7 +67,21 @@ def run_map_add(
     say(summary.to_text())
 
 
+def run_export(map: Positional, output: Path, options: ExportOptions) -> None:
+    """Write a model for other programs: points, text, NeRF, Gaussian splatting.
+
+    $ sfm-features export out --format undistorted --output splat
+
+    Args:
+        map: Folder that `reconstruct`, `triangulate` or `map-add` wrote, or a COLMAP
+            model; it stays as it is.
+        output: Folder to write, or file for ply; an earlier export is replaced.
+    """
+    say(export(map, output, options).to_text())
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "localize": run_localize,
     "map-add": run_map_add,
+    "export": run_export,
 }

@@ -16,6 +16,13 @@ from sfm_features.colmap.cameras import (
     read_exif_camera,
 )
 from sfm_features.colmap.database import import_features_and_matches
+from sfm_features.colmap.exporting import (
+    is_flat,
+    undistort_camera,
+    undistort_picture,
+    write_text_model,
+    write_undistorted_model,
+)
 from sfm_features.colmap.gps import gps_to_local_metres, read_gps
 from sfm_features.colmap.mapping import MapperName, MapperOptions, run_mapper
 from sfm_features.colmap.models import (
@@ -24,6 +31,7 @@ from sfm_features.colmap.models import (
     find_models,
     list_models,
     make_posed_model,
+    pick_model,
     read_model,
     write_model,
     write_poses,
@@ -74,9 +82,11 @@ __all__ = [
     "find_snapshot",
     "gps_to_local_metres",
     "import_features_and_matches",
+    "is_flat",
     "list_models",
     "make_posed_model",
     "parse_params",
+    "pick_model",
     "project_points",
     "read_exif_camera",
     "read_gps",
@@ -85,8 +95,12 @@ __all__ = [
     "refuse_foreign",
     "run_mapper",
     "triangulate_model",
+    "undistort_camera",
+    "undistort_picture",
     "verify_pairs",
     "verify_pairs_by_poses",
     "write_model",
     "write_poses",
+    "write_text_model",
+    "write_undistorted_model",
 ]

@@ -74,6 +74,27 @@ def choose_model(path: Path) -> Path:
     return found[0] if found else path  # reading that will tell what it is not
 
 
+def pick_model(folder: Path, number: int = 0) -> Path:
+    """Return one model of what `find_models` lists, by the number that it is called.
+
+    In an output of ours 0 is the largest. A folder that is a model itself has only 0.
+    """
+    found = find_models(folder)
+    if not found:
+        raise InputError(
+            f"{folder}: has no COLMAP model; give a folder that `sfm-features "
+            "reconstruct` wrote, or one with cameras.bin, images.bin and points3D.bin "
+            "(or .txt)"
+        )
+    by_number = {int(p.name) if p != folder else 0: p for p in found}
+    if number not in by_number:
+        numbers = ", ".join(map(str, by_number))
+        raise InputError(
+            f"{folder}: has no model {number}; --model may be one of {numbers}"
+        )
+    return by_number[number]
+
+
 def read_model(path: Path) -> Model:
     """Read a model, binary or text; only registered images are in it."""
     model = load(path)
