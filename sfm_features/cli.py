@@ -34,6 +34,7 @@ from sfm_features.errors import (
     require_other_file,
 )
 from sfm_features.extract import ExtractOptions, extract
+from sfm_features.georegister import GeoregisterOptions
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match
 from sfm_features.pair_files import read_pairs, write_pairs
@@ -245,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 _WITH_LISTS = (
-    *(ExtractOptions, colmap.CameraOptions),
+    *(ExtractOptions, colmap.CameraOptions, GeoregisterOptions),
     *(TrainOptions, AdaptOptions, DepthOptions, ObjectOptions),
 )
 

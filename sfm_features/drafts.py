@@ -41,13 +41,13 @@ def refuse_overlap(output: Path, *inputs: Path) -> None:
 
 
 @contextmanager
-def publish_folder(output: Path) -> Iterator[Path]:
+def publish_folder(output: Path, command: str) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `output` if all goes well.
 
-    What is there is replaced only if an earlier run made all of it.
+    What is there is replaced only if an earlier run of this command made all of it.
     """
     output = Path(os.path.abspath(output))  # a name such as `.` is none
-    refuse_foreign(output)
+    refuse_foreign(output, command)
     work = output.with_name(f".{output.name}.work")
     with explain_os_errors(output), claim(work):
         try:
@@ -55,8 +55,8 @@ def publish_folder(output: Path) -> Iterator[Path]:
             shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
             draft.mkdir()
             yield draft
-            _mark(draft)
-            refuse_foreign(output)
+            _mark(draft, command)
+            refuse_foreign(output, command)
             shutil.rmtree(work / "replaced", ignore_errors=True)
             if output.exists():
                 os.replace(output, work / "replaced")
@@ -65,34 +65,35 @@ def publish_folder(output: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def refuse_foreign(output: Path) -> None:
-    """Raise OutputError if there is something in the way that we did not make."""
+def refuse_foreign(output: Path, command: str) -> None:
+    """Raise OutputError for something in the way that this command did not make."""
     if not output.exists() and not output.is_symlink():
         return
     if not output.is_dir():
         raise OutputError(
             f"{output}: is there already and is not a folder; choose another --output"
         )
-    known = {*_read_mark(output), MARK, _LITTER}
+    known = {*_read_mark(output, command), MARK, _LITTER}
     for path in output.rglob("*"):
         is_folder = path.is_dir() and not path.is_symlink()
         if not is_folder and path.relative_to(output).as_posix() not in known:
             raise OutputError(
-                f"{path}: was not made by an earlier run of this command, and would be "
-                "deleted; choose another --output, or delete it yourself"
+                f"{path}: was not made by an earlier `sfm-features {command}`, and "
+                "would be deleted; choose another --output, or delete it yourself"
             )
 
 
-def _mark(folder: Path) -> None:
+def _mark(folder: Path, command: str) -> None:
     files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-    content = {"made_by": f"sfm-features {__version__}", "files": sorted(files)}
+    content = {"command": command, "version": __version__, "files": sorted(files)}
     (folder / MARK).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _read_mark(folder: Path) -> set[str]:
-    """Read which files a folder had when it was made; none if nothing tells."""
+def _read_mark(folder: Path, command: str) -> set[str]:
+    """Read which files a command made in a folder; none if nothing tells."""
     try:
         content = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return {name for name in content["files"] if isinstance(name, str)}
+        names = content["files"] if content["command"] == command else []
+        return {name for name in names if isinstance(name, str)}
     except (OSError, ValueError, KeyError, TypeError):
         return set()

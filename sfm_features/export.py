@@ -96,7 +96,7 @@ def export(folder: Path, output: Path, options: ExportOptions) -> Exported:
         _refuse_empty(path, len(model.points), "points")
         _publish_points(model, output)
     else:
-        with publish_folder(output) as draft:
+        with publish_folder(output, "export") as draft:
             if options.format == "text":
                 colmap.write_text_model(path, draft)
             elif options.format == "nerf":

@@ -1,13 +1,16 @@
-"""The commands that use a map: `localize`, `map-add` and `export`."""
+"""The commands that use a map: `localize`, `map-add`, `georegister`, `export`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from sfm_features import colmap
 from sfm_features.export import ExportOptions, export
+from sfm_features.georegister import GeoregisterOptions, georegister
 from sfm_features.match import MatchOptions
 from sfm_features.queries import AddOptions, LocalizeOptions, QueryOptions
 from sfm_features.shell import Positional, say
@@ -67,6 +70,28 @@ def run_map_add(
     say(summary.to_text())
 
 
+def run_georegister(
+    map: Positional,
+    output: Path,
+    options: GeoregisterOptions,
+    images: Annotated[Path | None, tyro.conf.Positional] = None,
+    seed: int = 0,
+) -> None:
+    """Put a model into metres: by GPS, known positions or a known distance.
+
+    $ sfm-features georegister out photos --output out-in-metres
+
+    Args:
+        map: Folder that `reconstruct`, `triangulate` or `map-add` wrote, or a COLMAP
+            model; it stays as it is.
+        images: Folder of its photographs, whose GPS is read; default: where they were
+            when the model was made.
+        output: Folder to write: sparse/0 and georegistration.json.
+        seed: Same seed: same result.
+    """
+    say(georegister(map, images, output, options, seed).to_text())
+
+
 def run_export(map: Positional, output: Path, options: ExportOptions) -> None:
     """Write a model for other programs: points, text, NeRF, Gaussian splatting.
 
@@ -83,5 +108,6 @@ def run_export(map: Positional, output: Path, options: ExportOptions) -> None:
 COMMANDS: dict[str, Callable[..., Any]] = {
     "localize": run_localize,
     "map-add": run_map_add,
+    "georegister": run_georegister,
     "export": run_export,
 }

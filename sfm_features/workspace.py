@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sfm_features import colmap
 from sfm_features.errors import InputError, OutputError
-from sfm_features.journal import LOCK, claim, explain_os_errors
+from sfm_features.journal import LOCK, claim, explain_os_errors, journal_path
 from sfm_features.similar import order_pair
 from sfm_features.store import FeatureStore, MatchStore
 from sfm_features.types import Pair
@@ -234,6 +234,25 @@ def has_used(workspace: Workspace, store: FeatureStore, names: Iterable[str]) ->
 
 def _digest_features(store: FeatureStore, names: Iterable[str]) -> str:
     return digest([(name, store.fingerprint(name)) for name in sorted(names)])
+
+
+def copy_features(source: Workspace, target: Workspace) -> bool:
+    """Copy what `localize` wants beside a model; False if there is nothing to copy.
+
+    And where the photographs are, which the summary tells.
+    """
+    if not source.features.is_file():
+        return False
+    for store in ("features", "descriptors"):
+        path = getattr(source, store)
+        # A killed writer may have left its last commit beside the file.
+        for each in (path, journal_path(path)):
+            if each.is_file():
+                copy_whole(each, target.root / each.name)
+    for path in (_stamp_path(source.used), source.root / "summary.json"):
+        if path.is_file():
+            copy_whole(path, target.root / path.name)
+    return True
 
 
 def copy_whole(source: Path, target: Path) -> None:

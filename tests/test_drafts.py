@@ -13,7 +13,7 @@ from sfm_features.images import list_images
 
 
 def _publish(output: Path, *names: str) -> None:
-    with publish_folder(output) as draft:
+    with publish_folder(output, "export") as draft:
         for name in names:
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             (draft / name).write_text(name)
@@ -31,7 +31,7 @@ def test_an_earlier_result_is_replaced_as_a_whole(tmp_path: Path) -> None:
 def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
     output = tmp_path / "out"
     for before in ([], ["out"]):
-        with pytest.raises(RuntimeError), publish_folder(output) as draft:
+        with pytest.raises(RuntimeError), publish_folder(output, "export") as draft:
             (draft / "half").touch()
             raise RuntimeError
         assert [path.name for path in tmp_path.iterdir()] == before
@@ -64,12 +64,18 @@ def test_what_others_made_or_added_is_not_deleted(tmp_path: Path) -> None:
     for output in (mine, tmp_path / "theirs", file, link):
         with pytest.raises(OutputError, match="choose another --output"):
             _publish(output, "b")
-    assert (mine / "added").read_text() == "x" and theirs.is_file()
+    (mine / "added").unlink()
+    with (
+        pytest.raises(OutputError, match="an earlier `sfm-features georegister`"),
+        publish_folder(mine, "georegister"),
+    ):
+        pass
+    assert (mine / "a").is_file() and theirs.is_file()
     assert file.is_file() and link.is_symlink()
 
 
 def test_two_do_not_write_one_result(tmp_path: Path) -> None:
-    with publish_folder(tmp_path / "out"), pytest.raises(BusyStore):
+    with publish_folder(tmp_path / "out", "export"), pytest.raises(BusyStore):
         _publish(tmp_path / "out", "a")
 
 
@@ -87,7 +93,7 @@ def test_inputs_are_neither_in_an_output_nor_around_it(tmp_path: Path) -> None:
 
 def test_results_among_photographs_are_passed_over(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", make_texture())
-    with publish_folder(tmp_path / "flat") as draft:
+    with publish_folder(tmp_path / "flat", "export") as draft:
         write_image(draft / "images" / "a.png", make_texture())
     assert list_images(tmp_path) == ["a.png"]
     assert list_images(tmp_path / "flat") == ["images/a.png"]

@@ -16,6 +16,7 @@ from samples import make_texture
 from sfm_features.atlas import Atlas, _find_model
 from sfm_features.colmap import read_model, write_model, write_poses
 from sfm_features.errors import InputError, OptionError
+from sfm_features.georegister import GeoregisterOptions, georegister
 from sfm_features.images import decode
 from sfm_features.localizer import Localizer, _as_rgb, _scale
 from sfm_features.metrics import align_poses, rotation_angle_deg
@@ -439,3 +440,22 @@ def test_what_is_no_picture_is_told() -> None:
     ):
         with pytest.raises(InputError, match=f"the image is .*{words}"):
             _as_rgb(image)
+
+
+def test_photographs_are_localized_in_metres(
+    town_photos: Path, town_map: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    truth, (out, held_out) = read_truth(town_photos), town_map
+    known = {n: truth.poses[n].centre for n in read_model(out / "sparse/0").images}
+    lines = [f"{n} {' '.join(map(str, centre))}" for n, centre in known.items()]
+    (tmp_path / "r.txt").write_text("\n".join(lines))
+    georegister(out, None, tmp_path / "new", GeoregisterOptions(tmp_path / "r.txt"))
+    diameter = np.linalg.norm(np.ptp(np.array([*known.values()]), axis=0))
+    with Localizer(tmp_path / "new", run=CPU) as localizer:
+        for path in held_out:
+            right = truth.poses[path.name]
+            found = localizer.localize(decode(path).rgb, truth.cameras[path.name])
+            pose = found.cam_from_world
+            assert pose is not None, found.reason
+            assert np.linalg.norm(pose.centre - right.centre) < 0.01 * diameter
+            assert rotation_angle_deg(pose.rotation @ right.rotation.T) < 0.5

@@ -18,12 +18,17 @@ from sfm_features.colmap.cameras import (
 from sfm_features.colmap.database import import_features_and_matches
 from sfm_features.colmap.exporting import (
     is_flat,
+    transform_model,
     undistort_camera,
     undistort_picture,
     write_text_model,
     write_undistorted_model,
 )
-from sfm_features.colmap.gps import gps_to_local_metres, read_gps
+from sfm_features.colmap.gps import (
+    choose_origin,
+    gps_to_local_metres,
+    read_gps,
+)
 from sfm_features.colmap.mapping import MapperName, MapperOptions, run_mapper
 from sfm_features.colmap.models import (
     choose_model,
@@ -74,6 +79,7 @@ __all__ = [
     "cancel_on_signals",
     "check_camera",
     "choose_model",
+    "choose_origin",
     "covisible_counts",
     "drop_snapshots",
     "estimate_absolute_pose",
@@ -94,6 +100,7 @@ __all__ = [
     "read_verified",
     "refuse_foreign",
     "run_mapper",
+    "transform_model",
     "triangulate_model",
     "undistort_camera",
     "undistort_picture",

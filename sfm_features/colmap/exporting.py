@@ -1,4 +1,4 @@
-"""Models as other programs want them: as text, or without lens distortion."""
+"""Models in another form: as text, without lens distortion, or moved as a whole."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sfm_features.colmap.convert import from_colmap_camera, to_colmap_camera
 from sfm_features.colmap.files import require_whole
 from sfm_features.colmap.models import load
 from sfm_features.errors import InputError, OutputError
+from sfm_features.geometry import Similarity
 from sfm_features.types import U8, Camera
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,19 @@ def write_text_model(source: Path, target: Path) -> None:
         content = (target / f"{name}.txt").read_bytes()
         if content.count(b"\n") != count + _HEAD_LINES[name]:
             raise OutputError(f"{target}: the disk is full; make room and run it again")
+
+
+def transform_model(source: Path, target: Path, new_from_old: Similarity) -> None:
+    """Write a model that is moved, turned and scaled as a whole."""
+    model = load(source)
+    model.transform(
+        pycolmap.Sim3d(
+            new_from_old.scale,
+            pycolmap.Rotation3d(new_from_old.rotation),
+            new_from_old.translation,
+        )
+    )
+    _write(model, target)
 
 
 def undistort_camera(camera: Camera) -> Camera:
@@ -99,6 +113,10 @@ def write_undistorted_model(
     for key, camera in model.cameras.items():
         camera.model, camera.params = flat[key].model, flat[key].params
         camera.width, camera.height = flat[key].width, flat[key].height
+    _write(model, target)
+
+
+def _write(model: pycolmap.Reconstruction, target: Path) -> None:
     target.mkdir(parents=True)
     model.write_binary(target)
     require_whole(target, target)

@@ -35,19 +35,41 @@ def read_gps(
     return found
 
 
+def choose_origin(
+    positions: Mapping[str, tuple[float, float, float]],
+) -> tuple[float, float, float]:
+    """Return the position that is nearest to the middle of all, the first by name.
+
+    Not their mean: one that is far off would move it, and so would a date line.
+    """
+    geodetic = _fill_altitudes(positions)
+    in_space = np.asarray(pycolmap.GPSTransform().ellipsoid_to_ecef(geodetic))
+    off = np.linalg.norm(in_space - np.median(in_space, axis=0), axis=1)
+    latitude, longitude, altitude = geodetic[np.argmin(off)].tolist()
+    return latitude, longitude, altitude
+
+
 def gps_to_local_metres(
     positions: Mapping[str, tuple[float, float, float]],
+    origin: tuple[float, float, float] | None = None,
 ) -> dict[str, F64]:
-    """Convert positions to metres east, north and up (3,) of the first one by name.
+    """Convert positions to metres east, north and up (3,) of an origin.
 
-    One without an altitude (nan) is put at the middle of the others': at sea level it
-    would be far from its neighbours.
+    It is the first position by name, if none is given. One without an altitude (nan)
+    is put at the middle of the others': at sea level it would be far from its
+    neighbours.
     """
-    names = sorted(positions)
-    if not names:
+    if not positions:
         return {}
-    geodetic = np.array([positions[name] for name in names], np.float64)
+    geodetic = _fill_altitudes(positions)
+    there = geodetic[0] if origin is None else origin
+    local = pycolmap.GPSTransform().ellipsoid_to_enu(geodetic, *there)
+    return dict(zip(sorted(positions), np.asarray(local, np.float64), strict=True))
+
+
+def _fill_altitudes(positions: Mapping[str, tuple[float, float, float]]) -> F64:
+    """Return positions (N, 3) by name, with the middle altitude where none is known."""
+    geodetic = np.array([positions[name] for name in sorted(positions)], np.float64)
     known = np.isfinite(geodetic[:, 2])
     geodetic[~known, 2] = np.median(geodetic[known, 2]) if known.any() else 0.0
-    local = pycolmap.GPSTransform().ellipsoid_to_enu(geodetic, *geodetic[0])
-    return dict(zip(names, np.asarray(local, np.float64), strict=True))
+    return geodetic

@@ -14,13 +14,14 @@ from sfm_features.colmap import (
     exporting,
     pick_model,
     read_model,
+    transform_model,
     undistort_camera,
     undistort_picture,
     write_text_model,
     write_undistorted_model,
 )
 from sfm_features.errors import InputError, OutputError
-from sfm_features.geometry import project
+from sfm_features.geometry import Similarity, project
 from sfm_features.images import decode
 from sfm_features.types import Camera
 
@@ -117,3 +118,23 @@ def test_a_model_is_picked_by_its_number(tmp_path: Path) -> None:
     for folder in (tmp_path / "absent", tmp_path / "scene"):
         with pytest.raises(InputError, match="has no COLMAP model"):
             pick_model(folder)
+
+
+def test_a_model_with_rigs_moves_as_a_whole(tmp_path: Path) -> None:
+    options = pycolmap.SyntheticDatasetOptions(
+        num_rigs=2, num_cameras_per_rig=2, num_frames_per_rig=4, num_points3D=40
+    )
+    pycolmap.set_random_seed(0)
+    (tmp_path / "model").mkdir()
+    pycolmap.synthesize_dataset(options).write_binary(tmp_path / "model")
+    quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    move = Similarity(3.0, quarter, np.array([10.0, 0, -4]))
+    transform_model(tmp_path / "model", tmp_path / "moved", move)
+    before, after = read_model(tmp_path / "model"), read_model(tmp_path / "moved")
+    assert before.images.keys() == after.images.keys() and len(before.images) == 16
+    assert np.allclose(move.apply(before.points), after.points)
+    for name, image in before.images.items():
+        old, new = image.cam_from_world, after.images[name].cam_from_world
+        assert np.allclose(move.apply(old.centre[None])[0], new.centre)
+        assert np.allclose(old.rotation @ quarter.T, new.rotation)
+        assert np.array_equal(image.point_ids, after.images[name].point_ids)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from exif_photos import write_photo
 
-from sfm_features.colmap import gps_to_local_metres, read_gps
+from sfm_features.colmap import choose_origin, gps_to_local_metres, read_gps
 
 
 def test_positions_are_read_with_their_signs(tmp_path: Path) -> None:
@@ -48,3 +48,19 @@ def test_a_photo_without_an_altitude_is_beside_its_neighbours(tmp_path: Path) ->
     assert local["b.jpg"] == pytest.approx([0, 0, 5], abs=0.01)
     nowhere = gps_to_local_metres({"a": (*spot, np.nan), "b": (*spot, np.nan)})
     assert nowhere["b"] == pytest.approx(np.zeros(3), abs=1e-6)
+
+
+def test_the_origin_is_a_position_in_the_middle() -> None:
+    far = {"f": (10.0, -60.0, 0.0)}
+    row = {n: (47.0 + 0.001 * i, 8.0, 400.0) for i, n in enumerate("abcde")}
+    assert choose_origin({**row, **far}) == pytest.approx(row["c"])
+    date_line = {
+        "a": (0.0, 179.999, 0.0),
+        "b": (0.0, 180.0, 0.0),
+        "c": (0, -179.999, 0),
+    }
+    assert choose_origin(date_line) == pytest.approx(date_line["b"])
+    assert choose_origin({"a": (47.0, 8.0, np.nan)}) == (47.0, 8.0, 0.0)
+    local = gps_to_local_metres(row, row["c"])
+    assert local["c"] == pytest.approx(np.zeros(3), abs=1e-6)
+    assert local["e"][1] == pytest.approx(222.4, abs=0.2)
