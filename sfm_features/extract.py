@@ -26,8 +26,10 @@ from sfm_features.errors import (
     require_other_file,
 )
 from sfm_features.masks import (
+    check_mask_of_all,
     find_mask,
     fit_mask,
+    is_mask_of_all,
     keep_inside,
     read_mask,
     sum_mask,
@@ -59,7 +61,8 @@ class ExtractOptions:
     max_size: int = 1600
     """Shrink images whose longer side exceeds it (px); 0 = as they are."""
     masks: Path | None = None
-    """Folder of masks, a.jpg.png or a.png for a.jpg; zero = ignore."""
+    """Folder of masks, a.jpg.png or a.png for a.jpg, or one PNG file for all images;
+    zero = ignore."""
     image_list: Path | None = None
     """Text file of image names, one a line; default: every image of the folder."""
     weights: Path | None = None
@@ -85,8 +88,12 @@ class ExtractOptions:
             raise OptionError(
                 f"--scales {' '.join(map(str, self.scales))}: must be from 0.05 to 4"
             )
-        if self.masks is not None and not self.masks.is_dir():
-            raise InputError(f"{self.masks}: no such folder of masks; check --masks")
+        if self.masks is not None and self.masks.is_file():
+            check_mask_of_all(self.masks)
+        elif self.masks is not None and not self.masks.is_dir():
+            raise InputError(
+                f"{self.masks}: no such folder of masks, nor file; check --masks"
+            )
 
 
 @dataclass(frozen=True)
@@ -130,12 +137,13 @@ def extract(
     """
     images, output = Path(images), Path(output)
     options.check()
-    require_other_file(output, options.image_list, options.weights)
+    require_other_file(output, options.image_list, options.weights, options.masks)
     # Before the file is made: it would hold a misspelt name as its setting.
     check_choice(options.extractor, EXTRACTORS, "extractor")
     start = time.perf_counter()
     if names is None:
         names = image_files.list_images(images, options.image_list)
+    names = [n for n in names if not is_mask_of_all(options.masks, images / n)]
     refuse_collisions(names)
     names, skipped = _part_unwritable(images, names, run.strict)
     if options.masks is not None:

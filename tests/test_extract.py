@@ -12,10 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from samples import make_texture, write_image
+from samples import make_texture, note_calls, write_image
 
 from sfm_features import extract as stage
-from sfm_features.errors import ImageError, InputError, NameCollision, StaleStore
+from sfm_features import masks as mask_files
+from sfm_features.errors import (
+    ImageError,
+    InputError,
+    NameCollision,
+    OptionError,
+    StaleStore,
+)
 from sfm_features.extract import ExtractOptions, extract
 from sfm_features.match import match
 from sfm_features.nets.evo import EvoNet
@@ -295,6 +302,76 @@ def test_an_edited_mask_counts_as_another_photo(tmp_path: Path) -> None:
             del group.attrs["mask_crc"]
     write_image(masks / "2.png.png", left)
     assert run() == (0, "LR R R")
+
+
+def test_one_mask_may_serve_all_images(tmp_path: Path) -> None:
+    """And is no photograph, should it lie among them; sizes need not be the same."""
+    photos, output = tmp_path / "i", tmp_path / "f.h5"
+    for name, size in (("a/0.png", (200, 150)), ("1.jpg", (300, 120))):
+        write_image(photos / name, make_texture(size))
+    left, right = np.zeros((2, 75, 100, 3), np.uint8)
+    left[:, :50] = right[:, 50:] = 255
+    mask = photos / "mask.PNG"
+    write_image(mask, left)
+    options = ExtractOptions(max_keypoints=60, masks=mask)
+
+    def run(options: ExtractOptions) -> tuple[int, list[bool]]:
+        written = extract(photos, output, options).written
+        found = read_all(output)
+        assert found.keys() == {"a/0.png", "1.jpg"}
+        middles = {"a/0.png": 99.5, "1.jpg": 149.5}
+        sides = [{*(f.keypoints[:, 0] < middles[n])} for n, f in found.items()]
+        assert all(len(features) > 20 for features in found.values())
+        return written, [only for (only,) in sides]
+
+    assert run(options) == (2, [True, True])
+    assert run(options) == (0, [True, True])
+    write_image(mask, right)  # edited: it is that of each image
+    assert run(options) == (2, [False, False])
+    other = tmp_path / "m.png"
+    other.write_bytes(mask.read_bytes())
+    mask.unlink()
+    assert run(replace(options, masks=other)) == (0, [False, False])  # only moved
+    for name in ("a/0.png", "1.jpg"):
+        (tmp_path / "m" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / f"{name}.png").write_bytes(other.read_bytes())
+    assert run(replace(options, masks=tmp_path / "m")) == (0, [False, False])
+
+
+def test_one_mask_is_looked_at_before_any_work(tmp_path: Path) -> None:
+    write_image(tmp_path / "i" / "x.png", make_texture((80, 60)))
+    masks = {n: tmp_path / n for n in ("m.jpg", "zero.png", "bad.png", "cut.png")}
+    for path in masks.values():
+        write_image(path, np.zeros((60, 80, 3), np.uint8))
+    masks["bad.png"].write_text("no image")
+    masks["cut.png"].write_bytes(masks["zero.png"].read_bytes()[:40])
+    for name, said in (
+        ("m.jpg", "a mask is a PNG file"),
+        ("zero.png", "zero all over"),
+        ("bad.png", "not an image that can be decoded"),
+        ("cut.png", "cut off"),
+    ):
+        options = ExtractOptions(masks=masks[name])
+        with pytest.raises(InputError, match=rf"{name}: .*{said}"):
+            extract(tmp_path / "i", tmp_path / "f.h5", options)
+    assert not (tmp_path / "f.h5").exists()
+    write_image(masks["zero.png"], np.full((60, 80, 3), 255, np.uint8))
+    options = ExtractOptions(masks=masks["zero.png"])
+    with pytest.raises(OptionError, match="would be overwritten"):
+        extract(tmp_path / "i", masks["zero.png"], options, overwrite=True)
+    assert masks["zero.png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_mask_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(4):
+        write_image(tmp_path / "i" / f"{i}.png", make_texture((80, 60), i))
+    write_image(tmp_path / "m.png", np.full((60, 80, 3), 255, np.uint8))
+    calls = note_calls(monkeypatch, mask_files, "decode_values")
+    options = ExtractOptions(max_keypoints=60, masks=tmp_path / "m.png")
+    extract(tmp_path / "i", tmp_path / "f.h5", options)
+    assert len(calls) == 1
 
 
 def test_nothing_is_left_of_a_photograph_that_became_unreadable(
