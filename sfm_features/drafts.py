@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sfm_features import __version__
-from sfm_features.errors import InputError, OutputError
+from sfm_features.errors import BusyStore, InputError, OutputError
 from sfm_features.journal import claim, explain_os_errors
 
 MARK = ".sfm-features.json"
@@ -49,9 +49,9 @@ def publish_folder(output: Path, command: str) -> Iterator[Path]:
     output = Path(os.path.abspath(output))  # a name such as `.` is none
     refuse_foreign(output, command)
     work = output.with_name(f".{output.name}.work")
-    with explain_os_errors(output), claim(work):
+    draft = work / "draft"
+    with _name(output, draft, work), explain_os_errors(output), claim(work):
         try:
-            draft = work / "draft"
             shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
             draft.mkdir()
             yield draft
@@ -63,6 +63,18 @@ def publish_folder(output: Path, command: str) -> Iterator[Path]:
             os.replace(draft, output)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _name(output: Path, *drafts: Path) -> Iterator[None]:
+    """Let errors name the output that the user asked for, not what becomes of it."""
+    try:
+        yield
+    except (OutputError, BusyStore) as error:
+        text = str(error)
+        for draft in drafts:
+            text = text.replace(str(draft), str(output))
+        raise type(error)(text) from error
 
 
 def refuse_foreign(output: Path, command: str) -> None:

@@ -75,8 +75,23 @@ def test_what_others_made_or_added_is_not_deleted(tmp_path: Path) -> None:
 
 
 def test_two_do_not_write_one_result(tmp_path: Path) -> None:
-    with publish_folder(tmp_path / "out", "export"), pytest.raises(BusyStore):
-        _publish(tmp_path / "out", "a")
+    output = tmp_path / "out"
+    said = f"{output}: another process"
+    with publish_folder(output, "export"), pytest.raises(BusyStore, match=said):
+        _publish(output, "a")
+
+
+def test_errors_name_what_the_user_asked_for(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    said = f"^{output}/sparse: the disk is full"
+    with (
+        pytest.raises(OutputError, match=said),
+        publish_folder(output, "export") as draft,
+    ):
+        raise OutputError(f"{draft / 'sparse'}: the disk is full")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=f"^{tmp_path}/file/out: its folder"):
+        _publish(tmp_path / "file" / "out", "a")
 
 
 def test_inputs_are_neither_in_an_output_nor_around_it(tmp_path: Path) -> None:
