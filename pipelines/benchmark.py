@@ -25,6 +25,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from pipelines.benchmarks import results
 from pipelines.benchmarks.adapting import measure_adapting
 from pipelines.benchmarks.adding import measure_adding
+from pipelines.benchmarks.agreeing import measure_agreeing
 from pipelines.benchmarks.extraction import measure_extract
 from pipelines.benchmarks.locating import (
     measure_locating,
@@ -46,8 +47,8 @@ from sfm_features.scenes import read_truth, render_town
 EXTRACT_VIEWS = 60
 TOWN_VIEWS = 30
 NAMES = (
-    "extract", "extract-evo", "match", "memory", "town", "polish", "localize", "add",
-    "steps", "networks", "rivals", "ranking", "images",
+    "extract", "extract-evo", "match", "memory", "agree", "town", "polish", "localize",
+    "add", "steps", "networks", "rivals", "ranking", "images",
 )  # fmt: skip
 ON_REQUEST = ("adapt", "localize-photos")
 
@@ -141,6 +142,7 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
         "extract-evo": partial(_measure_extract, args, "evo"),
         "match": lambda: measure_match(repeats=args.repeats, seed=args.seed),
         "memory": lambda: measure_memory(seed=args.seed),
+        "agree": lambda: measure_agreeing(args.output, args.seed),
         "town": lambda: measure_town(args),
         "polish": lambda: measure_polishing(args.output, args.strecha, seed=args.seed),
         "localize": lambda: measure_locating(args.output, seed=args.seed),
