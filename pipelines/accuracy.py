@@ -43,6 +43,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--shares", nargs="+", type=float, default=[1.0],
         help="shares of the usual number of keypoints to measure with in turn",
     )  # fmt: skip
+    add("--matcher", default="nearest", help="nearest (default) or agreeing")
     add("--output", type=Path, default=Path("accuracy-output"), help="folder to write")
     add("--seed", type=int, default=0, help="of the estimators")
     add("--write", type=Path, help="document whose marked sections are filled")
@@ -54,7 +55,12 @@ def run(args: argparse.Namespace) -> dict[str, Result]:
     builds = {name: _prepare(name, args) for name in args.extractors}
     return {
         f"accuracy-{folder.name}": measure_accuracy(
-            folder, builds, args.seed, draws=args.draws, shares=args.shares
+            folder,
+            builds,
+            args.seed,
+            draws=args.draws,
+            shares=args.shares,
+            matcher=args.matcher,
         )
         for folder in args.folders
     }

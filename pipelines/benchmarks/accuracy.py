@@ -1,7 +1,8 @@
 """How well extractors relate pairs of photographs, all with the same matcher.
 
-Mutual nearest neighbours and nothing else: no ratio test and no filter, so that what is
-measured is the features. Homographies by MAGSAC at 3 px, poses by COLMAP at 1 px.
+Mutual nearest neighbours and, unless another matcher is asked for, nothing else: no
+ratio test and no filter, so that what is measured is the features. Homographies by
+MAGSAC at 3 px, poses by COLMAP at 1 px.
 Near misses are matches 3 to 20 px off, too many to be chance, which bend a homography:
 their number over that of right matches is said, and what would come without them.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -23,8 +25,8 @@ from sfm_features import metrics
 from sfm_features.colmap import estimate_relative_pose
 from sfm_features.errors import InputError
 from sfm_features.geometry import warp_points
-from sfm_features.training.validate import match_mutually
-from sfm_features.types import F32, U8, Extractor, Features
+from sfm_features.registry import build_matcher
+from sfm_features.types import F32, U8, Extractor, Features, Matcher
 
 CORRECT_PX = 3.0
 NEAR_PX = 20.0
@@ -41,6 +43,7 @@ def measure_accuracy(
     max_trials: int = 100_000,
     draws: int = 1,
     shares: Sequence[float] = (1.0,),
+    matcher: str = "nearest",
 ) -> Result:
     """Measure extractors, built for a number of keypoints, on a folder's pairs.
 
@@ -59,7 +62,7 @@ def measure_accuracy(
         for share in shares
     ]
     for name, build in builds.items():
-        found = _Found(build(max(counts)))
+        found = _Found(build(max(counts)), build_matcher(matcher, device="cpu"))
         for count in counts:
             found.best = count
             bar = tqdm(pairs, desc=f"{folder.name}: {name}, {count}", unit="pair")
@@ -79,8 +82,8 @@ def measure_accuracy(
 class _Found:
     """Features of each photo, extracted once; the `best` so many of them count."""
 
-    def __init__(self, extractor: Extractor) -> None:
-        self.extractor = extractor
+    def __init__(self, extractor: Extractor, matcher: Matcher) -> None:
+        self.extractor, self.matcher = extractor, matcher
         self.best: int | None = None
         self.features: dict[bytes, Features] = {}
         self.seconds = 0.0
@@ -88,10 +91,17 @@ class _Found:
     def match(self, a: U8, b: U8) -> tuple[F32, F32]:
         """Return matched pixels (N, 2) of both."""
         first, second = self._extract(a), self._extract(b)
-        # Extractors give the best first.
-        both = [f.descriptors[: self.best].astype(np.float32) for f in (first, second)]
-        rows = match_mutually(*both)
+        rows = self.matcher.match(self._choose(first), self._choose(second)).indices
         return first.keypoints[rows[:, 0]], second.keypoints[rows[:, 1]]
+
+    def _choose(self, features: Features) -> Features:
+        """Leave the best, which extractors give first."""
+        return replace(
+            features,
+            keypoints=features.keypoints[: self.best],
+            descriptors=features.descriptors[: self.best],
+            scores=features.scores[: self.best],
+        )
 
     def _extract(self, rgb: U8) -> Features:
         key = rgb.tobytes()

@@ -67,6 +67,9 @@ def make_pairs_parser(
     add("--ratio", type=float, default=ratio,
         help="bound on best over second best distance; 1 = off (default: "
         f"{usual})")  # fmt: skip
+    add("--matcher", default="nearest",
+        help="nearest (default), as the published rows of features have it, or "
+        "agreeing, as `sfm-features match` does")  # fmt: skip
     return parser
 
 
@@ -80,7 +83,8 @@ def read_setup(args: argparse.Namespace) -> Setup:
     )
     # A benchmark without some of its images would be another benchmark.
     run = RunOptions(device=args.device, seed=args.seed, strict=True)
-    return Setup(args.output, extraction, MatchOptions(ratio=args.ratio), run)
+    matching = MatchOptions(args.matcher, args.ratio)
+    return Setup(args.output, extraction, matching, run)
 
 
 def measure_pairs(
