@@ -406,25 +406,63 @@ def test_keypoints_alone_are_checked_too(tmp_path: Path) -> None:
         store.read_keypoints("a.jpg")
 
 
-def test_matches_of_another_layout_are_named(tmp_path: Path) -> None:
-    """As of deep-image-matching: an array of indices at the pair's name."""
-    path = tmp_path / "m.h5"
-    with h5py.File(path, "w") as file:
-        file["a.jpg/b.jpg"] = np.zeros((5, 2), np.int64)
+def test_we_read_deep_image_matching(tmp_path: Path) -> None:
+    """It lists matches at the pair's name, and has the height of an image first."""
+    listed = np.array([[0, 3], [2, 1]])
+    with h5py.File(tmp_path / "m.h5", "w", libver="latest") as file:
+        file["a.jpg/b.jpg"] = listed
+        file["a.jpg/c.jpg"] = np.zeros((0, 2), np.int64)
         file["notes"] = "of the tool"
+    with MatchStore.open(tmp_path / "m.h5") as store:
+        assert store.pairs(["a.jpg", "b.jpg"]) == [("a.jpg", "b.jpg")]
+        assert store.keys() == ["a.jpg/b.jpg", "a.jpg/c.jpg"]
+        assert ("b.jpg", "a.jpg") in store and ("b.jpg", "c.jpg") not in store
+        assert store.has_of(("a.jpg", "b.jpg"), (1, 2))  # nothing tells
+        assert store.read(("a.jpg", "b.jpg")).indices.tolist() == listed.tolist()
+        turned = store.read(("b.jpg", "a.jpg"))
+        assert turned.indices.tolist() == listed[:, ::-1].tolist()
+        assert turned.scores.tolist() == [1, 1]
+        assert len(store.read(("c.jpg", "a.jpg"))) == 0
+    with h5py.File(tmp_path / "f.h5", "w", libver="latest") as file:
+        for name, value in {
+            "keypoints": np.ones((5, 2)),
+            "descriptors": np.ones((8, 5)),
+            "scores": np.ones(5),
+            "tile_idx": np.zeros(5),
+            "image_size": np.array([3000, 4000]),
+        }.items():
+            file.create_dataset(f"a.jpg/{name}", data=value.astype(np.float16))
+    with FeatureStore.open(tmp_path / "f.h5") as features:
+        assert features.read("a.jpg").image_size == (4000, 3000)
+
+
+@pytest.mark.parametrize(
+    ("listed", "kind", "cause"),
+    [
+        ([[0, -1]], StoreError, "negative indices"),
+        (np.array([[0, 2**40]]), DamagedStore, "has an index of 1099511627776"),
+        ([[0, 1, 2]], DamagedStore, r"a\.jpg/b\.jpg is neither a group .*layout"),
+        ([[0.0, 1.0]], DamagedStore, r"a\.jpg/b\.jpg is neither a group .*layout"),
+    ],
+)
+def test_lists_of_what_is_no_index_are_named(
+    tmp_path: Path, listed: list[list[float]], kind: type[SfmError], cause: str
+) -> None:
     pair = ("a.jpg", "b.jpg")
-    with MatchStore.open(path) as store:
-        for ask in (
-            lambda: store.pairs(pair),
-            lambda: store.read(pair),
-            lambda: pair in store,
-            lambda: store.has_of(pair, (1, 2)),
-        ):
-            with pytest.raises(
-                DamagedStore, match=r"m\.h5.*a\.jpg/b\.jpg is no group.*layout"
-            ):
-                ask()
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["a.jpg/b.jpg"] = listed
+    with MatchStore.open(tmp_path / "m.h5") as store:
+        with pytest.raises(kind, match=rf"m\.h5.*{cause}"):
+            store.read(pair)
         assert store.pairs(["a.jpg", "c.jpg"]) == []
+        if "neither" in cause:
+            for ask in (
+                lambda: store.pairs(pair),
+                lambda: pair in store,
+                lambda: store.has_of(pair, (1, 2)),
+            ):
+                with pytest.raises(kind, match=cause):
+                    ask()
 
 
 @pytest.mark.parametrize(

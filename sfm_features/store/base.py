@@ -16,6 +16,7 @@ from sfm_features.errors import (
     BusyStore,
     DamagedStore,
     InputError,
+    NameCollision,
     StaleStore,
     StoreError,
 )
@@ -25,6 +26,7 @@ from sfm_features.journal import (
     journal_path,
     recover,
 )
+from sfm_features.store.groups import copy_item, is_same_item
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,6 +44,7 @@ class Store:
     """One HDF5 file: open it to read, or append to it inside a `with`."""
 
     kind: ClassVar[str]
+    _required: ClassVar[tuple[str, ...]]
     # By number and not by time, so that the same work makes the same bytes.
     _groups_per_commit: ClassVar[int]
 
@@ -176,6 +179,34 @@ class Store:
                 raise ValueError(f"its settings are {settings!r}")
         return settings
 
+    def keys(self) -> list[str]:
+        """List where the complete groups are, sorted."""
+        raise NotImplementedError
+
+    @hold_interrupts()
+    def find_key(self, key: str) -> str | None:
+        """Return a key if something complete is there."""
+        item = self._file.get(key)
+        is_there = item is not None and self._is_complete(item, self._required)
+        return key if is_there else None
+
+    @hold_interrupts()
+    def holds_same(self, other: Self, key: str) -> bool:
+        """Tell whether both files have the same at a key."""
+        with explain_damage(other.path, other._ours):
+            theirs = other._file[key]
+            with explain_damage(self.path, self._ours):
+                return is_same_item(self._file[key], theirs)
+
+    @hold_interrupts()
+    def copy(self, other: Self, key: str) -> None:
+        """Take over a group with all it holds; permanent after the next commit."""
+        with explain_damage(other.path, other._ours):
+            if key in self._file:
+                del self._file[key]  # half-written
+            item = copy_item(other._file[key], self._file, key)
+        self._finish_group(item)
+
     def _write_header(self, config: Config) -> None:
         self._ours = True
         self._file.attrs["format"] = _FORMAT
@@ -205,7 +236,7 @@ class Store:
                 raise StaleStore(
                     f"{self.path}: made with {field} = {stored.get(field)!r}, now "
                     f"asked for {wanted.get(field)!r}; choose another --output, or "
-                    "delete this file (extract, match and describe: --overwrite)"
+                    "delete this file (or --overwrite, where the command has it)"
                 )
 
     def _write_group(self, key: str, datasets: Mapping[str, Any]) -> Any:
@@ -233,8 +264,6 @@ class Store:
 class NamedStore(Store):
     """A file with a group for each image, at its name."""
 
-    _required: ClassVar[tuple[str, ...]]
-
     @hold_interrupts()
     def __contains__(self, name: str) -> bool:
         group = self._file.get(name)
@@ -247,6 +276,10 @@ class NamedStore(Store):
         """List the images that are complete, sorted."""
         with explain_damage(self.path, self._ours):
             return sorted(self._walk(self._file, ""))
+
+    def keys(self) -> list[str]:
+        """List where the complete groups are: at the images' names."""
+        return self.names()
 
     @hold_interrupts()
     def drop(self, name: str) -> None:
@@ -265,6 +298,18 @@ class NamedStore(Store):
                 child := group[key], h5py.Group
             ):
                 yield from self._walk(child, f"{prefix}/{key}" if prefix else key)
+
+
+def refuse_nested(names: Iterable[str]) -> None:
+    """Raise NameCollision when an image has the name of another one's folder."""
+    known = set(names)
+    for name in sorted(known):
+        for end in (i for i, letter in enumerate(name) if letter == "/"):
+            if name[:end] in known:
+                raise NameCollision(
+                    f"{name[:end]!r} and {name!r} cannot be in one file, as the first "
+                    "is the folder of the second; rename one of them"
+                )
 
 
 def read_array(group: Any, name: str, dimensions: int) -> Any:

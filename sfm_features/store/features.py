@@ -86,7 +86,10 @@ class FeatureStore(NamedStore):
     def read_size(self, name: str) -> tuple[int, int]:
         """Read only the width and height of one image."""
         with explain_damage(self.path, self._ours):
-            width, height = map(int, read_array(self._file[name], "image_size", 1))
+            group = self._file[name]
+            width, height = map(int, read_array(group, "image_size", 1))
+            if "tile_idx" in group:  # deep-image-matching has the height first
+                width, height = height, width
             if min(width, height) < 1:
                 raise ValueError(f"{name}: its image_size is {width} x {height}")
         return width, height
