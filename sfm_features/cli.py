@@ -21,6 +21,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from sfm_features import (
     __version__,
     colmap,
+    file_commands,
     map_commands,
     object_commands,
     training_commands,
@@ -204,6 +205,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "match": run_match,
     "reconstruct": run_reconstruct,
     "triangulate": run_triangulate,
+    **file_commands.COMMANDS,
     **map_commands.COMMANDS,
     "demo": run_demo_command,
     **training_commands.COMMANDS,

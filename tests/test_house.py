@@ -33,7 +33,7 @@ LEVELS = [
     ["extractors", "matchers"],
     ["registry"],
     ["scenes", "ranking", "similar", "pairs", "pair_files", "queries", "candidates"],
-    ["extract", "match", "retrieve", "workspace", "summary", "report"],
+    ["extract", "match", "retrieve", "merge", "workspace", "summary", "report"],
     ["objects", "atlas", "verdict"],
     ["localizer"],
     ["reporting", "query_report"],
@@ -41,7 +41,7 @@ LEVELS = [
     ["modelling"],
     ["reconstruct", "triangulate", "localize", "map_add", "georegister", "export"],
     ["demo", "training"],
-    ["object_commands", "map_commands", "training_commands"],
+    ["file_commands", "object_commands", "map_commands", "training_commands"],
     ["cli", "__main__"],
 ]
 DOORS = {"h5py": "store", "pycolmap": "colmap"}
