@@ -204,7 +204,7 @@ class Store:
         with explain_damage(other.path, other._ours):
             if key in self._file:
                 del self._file[key]  # half-written
-            item = copy_item(other._file[key], self._file, key)
+            item = copy_item(other._file, self._file, key)
         self._finish_group(item)
 
     def _write_header(self, config: Config) -> None:

@@ -11,19 +11,26 @@ _COMPLETE = "complete"
 
 
 def copy_item(source: Any, target: Any, key: str) -> Any:
-    """Copy a group's arrays and attributes, or an array, to a key of another file.
+    """Copy what is at a key of a file to another file, with its attributes."""
+    try:
+        source.copy(key, target, key)  # four times as fast as by hand
+    except (OSError, RuntimeError, ValueError):
+        # Other tools' files may be arranged as only newer versions of HDF5 do.
+        if key in target:
+            del target[key]
+        _copy_by_hand(source[key], target, key)
+    return target[key]
 
-    Not by HDF5's own copying: it keeps what a newer version of HDF5 arranged.
-    """
+
+def _copy_by_hand(source: Any, target: Any, key: str) -> None:
     if isinstance(source, h5py.Dataset):
         made = target.create_dataset(key, data=source[()])
     else:
         made = target.create_group(key)
-        for name in _list_arrays(source):
-            copy_item(source[name], made, name)
+        for name, item in _find_arrays(source).items():
+            _copy_by_hand(item, made, name)
     for name, value in source.attrs.items():
         made.attrs.create(name, value, dtype=source.attrs.get_id(name).dtype)
-    return made
 
 
 def is_same_item(a: Any, b: Any) -> bool:
@@ -37,12 +44,14 @@ def is_same_item(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, h5py.Dataset):
         return (a.shape, a.dtype) == (b.shape, b.dtype) and _is_same_value(a[()], b[()])
-    names = _list_arrays(a)
-    return names == _list_arrays(b) and all(is_same_item(a[n], b[n]) for n in names)
+    mine, its = _find_arrays(a), _find_arrays(b)
+    return mine.keys() == its.keys() and all(
+        is_same_item(mine[name], its[name]) for name in mine
+    )
 
 
-def _list_arrays(group: Any) -> list[str]:
-    return sorted(n for n in group if group.get(n, getclass=True) is h5py.Dataset)
+def _find_arrays(group: Any) -> dict[str, Any]:
+    return {n: item for n, item in group.items() if isinstance(item, h5py.Dataset)}
 
 
 def _are_same_attributes(a: Any, b: Any) -> bool:
