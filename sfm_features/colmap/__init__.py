@@ -54,6 +54,12 @@ from sfm_features.colmap.snapshots import (
     find_snapshot,
     refuse_foreign,
 )
+from sfm_features.colmap.tables import (
+    SIFT,
+    DatabaseTables,
+    StoredImage,
+    open_tables,
+)
 from sfm_features.colmap.triangulation import triangulate_model
 from sfm_features.colmap.verification import (
     VerifiedPair,
@@ -64,14 +70,17 @@ from sfm_features.colmap.verification import (
 )
 
 __all__ = [
+    "SIFT",
     "CameraOptions",
     "CameraSharing",
     "Cancellation",
+    "DatabaseTables",
     "MapperName",
     "MapperOptions",
     "Moved",
     "PoseEstimate",
     "RelativePose",
+    "StoredImage",
     "VerifiedPair",
     "VerifyOptions",
     "add_images",
@@ -91,6 +100,7 @@ __all__ = [
     "is_flat",
     "list_models",
     "make_posed_model",
+    "open_tables",
     "parse_params",
     "pick_model",
     "project_points",

@@ -66,7 +66,8 @@ class Store:
         if _is_database(path):
             raise InputError(
                 f"{path}: is a COLMAP database, which is not read here; give an HDF5 "
-                f"file of {cls.kind}, as `sfm-features` or hloc writes it"
+                f"file of {cls.kind}, as `sfm-features` or hloc writes it; "
+                "`sfm-features convert` makes one of a database"
             )
         recover(path)
         if path.stat().st_size == 0:

@@ -61,6 +61,12 @@ class FeatureStore(NamedStore):
             keypoints = _read_keypoints(group)
             scores = group.get("scores", group.get("keypoint_scores"))
             descriptors = _rows(read_array(group, "descriptors", 2))
+            if len(keypoints) and not descriptors.shape[1]:
+                raise InputError(
+                    f"{self.path}: has keypoints of {name!r} but no descriptors, as "
+                    "where it came from; give it with its matches (--matches), or "
+                    "extract anew"
+                )
             if len(descriptors) != len(keypoints):
                 raise ValueError(f"{name}: keypoints and descriptors differ in number")
             if scores is not None and scores.size != len(keypoints):
