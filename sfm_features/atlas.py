@@ -18,7 +18,7 @@ from sfm_features.nets.vlad import Vlad, load_vlad
 from sfm_features.nets.weights import Card
 from sfm_features.ranking import find_nearest
 from sfm_features.recent import Recent
-from sfm_features.registry import hash_weights
+from sfm_features.registry import EXTRACTORS, hash_weights
 from sfm_features.retrieve import (
     BUNDLED_CODEBOOK,
     describe_settings,
@@ -140,6 +140,11 @@ class Atlas:
                 "be treated alike; make the map with `sfm-features`"
             )
         extractor = str(self.config["extractor"])
+        if extractor not in EXTRACTORS:
+            raise InputError(
+                f"{self.folder}: its features are {extractor}'s, which cannot be made "
+                "of queries here; make the map with `sfm-features`"
+            )
         if hash_weights(extractor, weights) != self.config.get("weights_sha256", ""):
             raise InputError(
                 f"{self.folder}: its features were made with other weights of "

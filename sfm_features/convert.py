@@ -25,7 +25,7 @@ from sfm_features.types import I32, Features, Matches, Pair
 logger = logging.getLogger(__name__)
 
 _SOURCE = "COLMAP database"
-_OF_COLMAP: Mapping[str, Any] = {"max_keypoints": 8192, "max_size": 3200}
+_OF_SIFT: Mapping[str, Any] = {"max_keypoints": 8192, "max_size": 3200}
 """COLMAP's defaults for SIFT; `localize` makes the features of its queries so. What the
 database was made with it does not tell."""
 
@@ -105,9 +105,10 @@ def _describe(tables: colmap.DatabaseTables) -> dict[str, Any]:
 
     COLMAP's SIFT is RootSIFT, as ours is: nearly the same keypoints and descriptors.
     """
-    if tables.extractor == colmap.SIFT:
-        return {"extractor": colmap.SIFT, "source": _SOURCE, **_OF_COLMAP}
-    return {"extractor": f"colmap-{tables.extractor}", "source": _SOURCE}
+    name = tables.extractor
+    if name != colmap.SIFT:
+        return {"extractor": f"colmap-{name}", "source": _SOURCE}
+    return {"extractor": name, "source": _SOURCE, **_OF_SIFT}
 
 
 def _choose_images(

@@ -73,8 +73,8 @@ def merge(
     written = _copy_all(sources, keys, output, overwrite)
     total = sum(len(source.keys) for source in sources)
     logger.info(
-        "%s: %d of %s written, %d there already",
-        *(output, written, sources[0].kind.kind, total - written),
+        "%s: %d %ss copied, %d were there already",
+        *(output, written, _name_unit(sources[0].kind), total - written),
     )
     return MergeSummary(written, total - written, time.perf_counter() - start)
 
@@ -115,6 +115,10 @@ def _refuse_names(kind: type[Any], keys: set[str]) -> None:
         refuse_nested(keys)
 
 
+def _name_unit(kind: type[Any]) -> str:
+    return "image" if issubclass(kind, NamedStore) else "pair"
+
+
 def _copy_all(
     sources: Sequence[_Source], keys: set[str], output: Path, overwrite: bool
 ) -> int:
@@ -125,7 +129,7 @@ def _copy_all(
     total = sum(len(source.keys) for source in sources)
     with (
         kind.append(output, config, overwrite) as merged,
-        tqdm(total=total, desc="merge", unit="group") as bar,
+        tqdm(total=total, desc="merge", unit=_name_unit(kind)) as bar,
     ):
         _refuse_names(kind, {*keys, *merged.keys()})
         for source in sources:
@@ -144,8 +148,8 @@ def _copy_all(
 
 def _refuse_other(source: _Source, key: str, before: Path | None, output: Path) -> None:
     """Raise StoreError for a group that is there already and not the same."""
-    where = "image" if issubclass(source.kind, NamedStore) else "pair"
-    what = f"{source.path}: its {source.kind.kind} of the {where} {key!r} are not those"
+    where = f"the {_name_unit(source.kind)} {key!r}"
+    what = f"{source.path}: its {source.kind.kind} of {where} are not those"
     if before is None:
         raise StoreError(
             f"{what} that {output} has of an earlier run; start anew with --overwrite"

@@ -354,6 +354,10 @@ def test_from_colmaps_sift_to_poses(town_photos: Path, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "f.h5", tmp_path / "map" / "features.h5")
     found = localize(tmp_path / "map", tmp_path / "new", tmp_path / "poses", run=CPU)
     assert "2 of 2" in found.to_text()
+    with h5py.File(tmp_path / "map" / "features.h5", "r+") as file:
+        file.attrs["config"] = '{"extractor": "colmap-aliked_n16rot"}'
+    with pytest.raises(InputError, match="features are colmap-aliked_n16rot's, which"):
+        localize(tmp_path / "map", tmp_path / "new", tmp_path / "poses2", run=CPU)
 
 
 def test_what_is_made_is_hlocs_layout() -> None:
