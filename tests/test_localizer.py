@@ -96,7 +96,7 @@ def test_distances_are_less_in_small_images_only() -> None:
 def test_a_weak_pose_is_looked_at_again_unless_told_not_to(
     town_map: tuple[Path, list[Path]], localizer: Localizer
 ) -> None:
-    small = (256, 192)
+    small = (192, 144)
     rgb = cv2.resize(decode(town_map[1][0]).rgb, small, interpolation=cv2.INTER_AREA)
     found = {}
     for guided in (False, True):
