@@ -67,11 +67,14 @@ def align(
     tracks: Tracks,
     read: Callable[[str], Picture | None],
     each: Callable[[], None] = lambda: None,
+    held: Bool | None = None,
 ) -> Aligned:
     """Lay each observation's patch upon its reference's; `each` is called per image.
 
-    `read` returns None for what cannot be read; its keypoints stay as they are.
+    `read` returns None for what cannot be read; its keypoints stay as they are. So do
+    those that are `held` (O,), and others of their points are placed by them.
     """
+    held = np.zeros(len(tracks), np.bool_) if held is None else held
     xy, found = tracks.xy.copy(), np.zeros(len(tracks), np.bool_)
     linear = np.tile(np.eye(2), (len(tracks), 1, 1))
     others = np.flatnonzero(tracks.reference != np.arange(len(tracks)))
@@ -96,20 +99,26 @@ def align(
                     tracks, mine[some], template, scale, target
                 )
     found[tracks.reference[found]] = True
-    return Aligned(_centre(tracks, xy, linear, found), found)
+    placed = _centre(tracks, xy, linear, found, held)
+    placed[held] = tracks.xy[held]
+    return Aligned(placed, found)
 
 
-def _centre(tracks: Tracks, xy: F64, linear: F64, found: Bool) -> F64:
+def _centre(tracks: Tracks, xy: F64, linear: F64, found: Bool, held: Bool) -> F64:
     """Move what was found of a point so that on average it is where it was detected.
 
     Or else what a detector did wrong in the reference alone would be the point's error
-    for whoever looks for it in a new photograph.
+    for whoever looks for it in a new photograph. Where some of it is held, only that
+    counts.
     """
     of = tracks.reference[found]
+    holds = np.zeros(len(xy), np.bool_)
+    holds[of[held[found]]] = True
+    weight = np.where(holds[of], held[found], 1.0)
     off = np.linalg.solve(linear[found], (tracks.xy - xy)[found][:, :, None])[:, :, 0]
     total, count = np.zeros_like(xy), np.zeros(len(xy))
-    np.add.at(total, of, off)
-    np.add.at(count, of, 1)
+    np.add.at(total, of, weight[:, None] * off)
+    np.add.at(count, of, weight)
     shift = total[of] / count[of][:, None]
     moved: F64 = xy.copy()
     moved[found] += (linear[found] @ shift[:, :, None])[:, :, 0]

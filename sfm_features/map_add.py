@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from sfm_features.extract import extract
 from sfm_features.images import list_images
 from sfm_features.journal import LOCK, explain_os_errors
 from sfm_features.match import MatchOptions, match
+from sfm_features.modelling import is_made, remove_models
 from sfm_features.pair_files import write_pairs
+from sfm_features.polish import polish
 from sfm_features.queries import AddOptions
 from sfm_features.retrieve import describe
 from sfm_features.similar import order_pair, pair_similar
@@ -85,7 +87,6 @@ def add_to_map(
             match(features, wanted, matches, matching, run)
             pairs = list_matched(matches, [*atlas.model.images, *new], wanted)
         model = colmap.list_models(Workspace(map_folder).sparse)[0]
-        made = workspace.sparse
         with colmap.cancel_on_signals() as stop:
             with watch.time("import"):
                 stamp = import_database(
@@ -97,16 +98,13 @@ def add_to_map(
                 colmap.verify_pairs(
                     workspace.database, verification, run.seed, cancellation=stop
                 )
-            with watch.time("add"):
-                stamp = digest(stamp, verification, options.refine, run.seed)
-                if not (made.exists() and has_stamp(made, stamp)):
-                    forget_stamp(made)
-                    colmap.add_images(
-                        *(model, workspace.database, folders, made / "0", new),
-                        *(run.seed, options.refine, stop),
-                    )
-                    write_stamp(made, stamp)
-        larger = colmap.read_model(made / "0")
+            stamp = digest(stamp, verification, options.refine, run.seed)
+            adder = _Adder(
+                *(workspace, model, atlas.model, folders, new),
+                *(options.refine, run.seed, stamp, stop),
+            )
+            adder.make(options.polish, watch)
+        larger = colmap.read_model(workspace.sparse / "0")
         stamp_features(workspace, workspace.features, larger.images)
         summary = AddSummary(
             images=len(new) + len(skipped),
@@ -209,6 +207,58 @@ def _choose_pairs(
     with explain_os_errors(workspace.pairs):
         write_pairs(workspace.pairs, pairs)
     return pairs
+
+
+@dataclass(frozen=True)
+class _Adder:
+    """Makes the larger model of a workspace from matches that are verified."""
+
+    workspace: Workspace
+    model: Path
+    known: Model
+    folders: Sequence[Path]
+    names: Sequence[str]
+    refine: bool
+    seed: int
+    made_from: str
+    stop: colmap.Cancellation
+
+    def make(self, polishes: bool, watch: Stopwatch) -> None:
+        """Make what is not there yet; a stopped run goes on with what it had added."""
+        added, sparse = self.made_from, self.workspace.sparse
+        wanted = digest(added, "polished") if polishes else added
+        rough = self.workspace.unpolished
+        with watch.time("add"):
+            if is_made(sparse, wanted):
+                return
+            self._add(rough if polishes else sparse, added)
+        if polishes:
+            with watch.time("polish"):
+                forget_stamp(sparse)
+                self._polish(rough, sparse)
+                write_stamp(sparse, wanted)
+        remove_models(rough)
+
+    def _add(self, target: Path, stamp: str) -> None:
+        if not is_made(target, stamp):
+            forget_stamp(target)
+            colmap.add_images(
+                *(self.model, self.workspace.database, self.folders, target / "0"),
+                *(self.names, self.seed, self.refine, self.stop),
+            )
+            write_stamp(target, stamp)
+
+    def _polish(self, rough: Path, sparse: Path) -> None:
+        """Polish what is new, or everything if the map may move."""
+        old = self.known.images
+        if self.refine:
+            hold = colmap.Hold(frame={n: old[n].cam_from_world for n in old})
+            placed = {}
+        else:
+            hold = colmap.Hold(old)
+            placed = {name: image.point_ids >= 0 for name, image in old.items()}
+        options = colmap.MapperOptions()
+        polish(self.folders, rough, sparse, options, self.stop, hold, placed)
 
 
 def _explain_absent(

@@ -56,9 +56,9 @@ class ModelMaker:
         wanted = digest(mapped, "polished") if polishes else mapped
         sparse, rough = self.workspace.sparse, self.workspace.unpolished
         with watch.time("map"):
-            if _is_made(sparse, wanted):
+            if is_made(sparse, wanted):
                 return None
-            if polishes and _is_made(sparse, mapped) and not _is_made(rough, mapped):
+            if polishes and is_made(sparse, mapped) and not is_made(rough, mapped):
                 _move_models(sparse, rough, mapped)
             failure = self._map(rough if polishes else sparse, mapped)
         if failure is not None:
@@ -66,14 +66,14 @@ class ModelMaker:
         if polishes:
             with watch.time("polish"):
                 forget_stamp(sparse)
-                polish(self.images, rough, sparse, self.options, self.stop)
+                polish([self.images], rough, sparse, self.options, self.stop)
                 write_stamp(sparse, wanted)
         remove_models(rough)
         return None
 
     def _map(self, target: Path, made_from: str) -> ReconstructionError | None:
         """Map unless it is done; continue a stopped one that was made from the same."""
-        if _is_made(target, made_from):
+        if is_made(target, made_from):
             return None
         forget_stamp(target)
         started = self.workspace.root / "mapping"
@@ -100,7 +100,8 @@ def remove_models(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_made(models: Path, stamp: str) -> bool:
+def is_made(models: Path, stamp: str) -> bool:
+    """Tell whether models are there, and of what the stamp says."""
     return models.exists() and has_stamp(models, stamp)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -17,7 +18,7 @@ from sfm_features.images import decode, resize_to
 from sfm_features.nets.grey import grey_from_rgb
 from sfm_features.recent import Recent
 from sfm_features.tracks import Tracks, read_tracks
-from sfm_features.types import F64, Model
+from sfm_features.types import F64, Bool, Model
 
 logger = logging.getLogger(__name__)
 
@@ -29,35 +30,45 @@ _PICTURES_BYTES = 1 << 30
 
 
 def polish(
-    images: Path,
+    folders: Sequence[Path],
     source: Path,
     target: Path,
     options: colmap.MapperOptions,
     stop: colmap.Cancellation,
-    points_only: bool = False,
+    hold: colmap.Hold = colmap.Hold(),
+    placed: Mapping[str, Bool] | None = None,
 ) -> None:
     """Place the keypoints of a folder's models anew, and adjust the models to them.
 
-    With `points_only` poses and cameras stay as they are. `target` appears as a whole
-    or not at all; polished a second time, models change little more. Raises Cancelled.
+    Each photograph is read from the first of the `folders` that has it. What `hold`
+    names stays as it is, and so do the keypoints of an image that are `placed` already.
+    `target` appears as a whole or not at all; polished a second time, models change
+    little more. Raises Cancelled.
     """
     models = [colmap.read_model(path) for path in colmap.list_models(source)]
-    read = Recent(partial(_read_picture, images), _weigh, _PICTURES_BYTES)
-    moved = [_place_anew(model, read, stop) for model in models]
+    read = Recent(partial(_read_picture, folders), _weigh, _PICTURES_BYTES)
+    moved = [_place_anew(model, read, stop, placed or {}) for model in models]
     sizes = [
         max(image.camera.width, image.camera.height)
         for model in models
         for image in model.images.values()
     ]
     exact_px = _EXACT_PX * max(1.0, median(sizes) / _SIDE_PX)
-    colmap.adjust_models(source, target, moved, exact_px, options, stop, points_only)
+    colmap.adjust_models(source, target, moved, exact_px, options, stop, hold)
 
 
 def _place_anew(
-    model: Model, read: Recent[Picture | None], stop: colmap.Cancellation
+    model: Model,
+    read: Recent[Picture | None],
+    stop: colmap.Cancellation,
+    placed: Mapping[str, Bool],
 ) -> colmap.Moved:
     """Return where keypoints are now that were found in another photograph, too."""
     tracks = read_tracks(model)
+    held = np.zeros(len(tracks), np.bool_)
+    for name, mine in zip(tracks.names, tracks.group_by_image(), strict=True):
+        if name in placed:
+            held[mine] = placed[name][tracks.keypoint[mine]]
     bar = tqdm(total=len(tracks.names), desc="align keypoints", unit="image")
 
     def step() -> None:
@@ -66,7 +77,7 @@ def _place_anew(
         bar.update()
 
     with bar:
-        aligned = align(tracks, read, step)
+        aligned = align(tracks, read, step, held)
     share = aligned.found.mean() if len(aligned.found) else 0.0
     logger.info("%.0f %% of the keypoints aligned", 100 * share)
     return _sort_by_image(tracks, aligned.xy)
@@ -81,9 +92,10 @@ def _sort_by_image(tracks: Tracks, xy: F64) -> colmap.Moved:
     }
 
 
-def _read_picture(images: Path, name: str) -> Picture | None:
+def _read_picture(folders: Sequence[Path], name: str) -> Picture | None:
+    paths = [folder / name for folder in folders]
     try:
-        decoded = decode(images / name)
+        decoded = decode(next((path for path in paths if path.is_file()), paths[0]))
     except ImageError as error:
         logger.warning("%s; its keypoints stay where they are", error)
         return None

@@ -89,6 +89,9 @@ class AddOptions:
     refine: bool = False
     """Bundle-adjust the larger map; without it, poses and cameras of the map stay
     exactly as they are."""
+    polish: bool = True
+    """In the end place new keypoints anew by what the photographs show around them, and
+    adjust the points and the new images to that; with --refine all of the map."""
     masks: Path | None = None
     """Folder of masks named NAME.png, if the map was made with masks."""
     codebook: Path | None = None

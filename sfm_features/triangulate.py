@@ -119,9 +119,8 @@ def triangulate(
             if options.polish:
                 with watch.time("polish"):
                     polish(
-                        *(images, rough, workspace.sparse),
-                        *(colmap.MapperOptions(), stop),
-                        points_only=True,
+                        *([images], rough, workspace.sparse),
+                        *(colmap.MapperOptions(), stop, colmap.Hold(names)),
                     )
                     remove_models(rough)
         made = colmap.read_model(workspace.sparse / "0")

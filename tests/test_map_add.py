@@ -14,6 +14,7 @@ import pytest
 from samples import make_texture, write_image
 
 from sfm_features import colmap
+from sfm_features import map_add as stage
 from sfm_features.atlas import Atlas
 from sfm_features.cli import main
 from sfm_features.errors import InputError, NameCollision, OptionError
@@ -94,7 +95,27 @@ def test_the_map_does_not_move_by_a_bit(scene: Scene) -> None:
                     getattr(one.cam_from_world, part), getattr(two.cam_from_world, part)
                 )
             assert one.camera == two.camera
-            np.testing.assert_array_equal(one.keypoints, two.keypoints)
+            placed = one.point_ids >= 0  # by an earlier polish; others only now
+            np.testing.assert_array_equal(one.keypoints[placed], two.keypoints[placed])
+
+
+def test_a_larger_map_is_polished(scene: Scene, tmp_path: Path) -> None:
+    """What a stopped run had added is polished by the next, and once is enough."""
+    photos, output = _copy(scene.photos, FIRST, tmp_path / "photos"), tmp_path / "out"
+    rough = add_to_map(scene.map, photos, output, AddOptions(polish=False), run=CPU)
+    assert rough.after.mean_error_px > 1.15 * rough.before.mean_error_px
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stage, "polish", _interrupt)
+        add_to_map(scene.map, photos, output, run=CPU)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(colmap, "add_images", None)
+        exact = add_to_map(scene.map, photos, output, run=CPU)
+        patch.setattr(stage, "polish", None)
+        again = add_to_map(scene.map, photos, output, run=CPU)
+    assert not (output / "unpolished").exists()
+    assert again.after == exact.after
+    grown = [s.after.mean_error_px - s.before.mean_error_px for s in (exact, rough)]
+    assert grown[0] < 0.5 * grown[1]
 
 
 def test_the_larger_map_is_a_map(scene: Scene) -> None:
@@ -184,6 +205,10 @@ def test_folders_that_cannot_be_written_to_are_refused(
         add_to_map(scene.map, photos, tmp_path / "out", AddOptions(masks=masks))
     assert not (tmp_path / "out").exists()
     assert _read_files(scene.map) == scene.before
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _copy(photos: Path, names: Iterable[str], folder: Path) -> Path:

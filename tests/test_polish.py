@@ -156,6 +156,26 @@ def test_a_point_is_where_it_was_detected_on_average(wall: Wall) -> None:
     assert after < 0.65 * before  # of four views it would be half at best
 
 
+def test_what_is_held_stays_and_others_are_placed_by_it(wall: Wall) -> None:
+    """As where a map is, whose keypoints are exact, and a new photograph's are not."""
+    images = {
+        name: replace(image, keypoints=wall.truth[name].astype(np.float32))
+        for name, image in wall.model.images.items()
+        if name != "left.png"
+    }
+    images["left.png"] = wall.model.images["left.png"]
+    tracks = read_tracks(replace(wall.model, images=images))
+    new = tracks.image == tracks.names.index("left.png")
+    aligned = align(tracks, wall.read, held=~new)
+    np.testing.assert_array_equal(aligned.xy[~new], tracks.xy[~new])
+    assert aligned.found[new].mean() > 0.9
+    found = new & aligned.found
+    true = wall.truth["left.png"][tracks.keypoint[found]]
+    assert np.median(np.linalg.norm(aligned.xy[found] - true, axis=1)) < 0.06
+    freely = align(tracks, wall.read).xy[found]
+    assert np.median(np.linalg.norm(freely - true, axis=1)) > 0.1
+
+
 def test_pictures_may_be_smaller_than_their_images(wall: Wall) -> None:
     def read(name: str) -> Picture:
         half = cv2.resize(
@@ -250,7 +270,7 @@ def test_models_become_exact(wall: Wall, tmp_path: Path) -> None:
     off = replace(wall, model=replace(wall.model, images=images))
     folder, sparse = off.write(tmp_path)
     fixed = colmap.MapperOptions(refine_focal_length=False, refine_extra_params=False)
-    polish(folder, sparse, sparse, fixed, colmap.Cancellation())
+    polish([folder], sparse, sparse, fixed, colmap.Cancellation())
     rotation_deg, error_px = measure(wall, sparse)
     assert rotation_deg < 0.03
     assert error_px < 0.15
@@ -258,7 +278,7 @@ def test_models_become_exact(wall: Wall, tmp_path: Path) -> None:
     _, sparse = off.write(bare)
     for picture in (bare / "images").iterdir():
         picture.unlink()
-    polish(bare / "images", sparse, sparse, fixed, colmap.Cancellation())
+    polish([bare / "images"], sparse, sparse, fixed, colmap.Cancellation())
     only_adjusted_deg, only_adjusted_px = measure(wall, sparse)
     assert only_adjusted_deg > 3 * rotation_deg
     assert only_adjusted_px > 3 * error_px
@@ -270,7 +290,7 @@ def test_a_stop_leaves_the_models_as_they_are(wall: Wall, tmp_path: Path) -> Non
     stop = colmap.Cancellation()
     stop.cancel()
     with pytest.raises(Cancelled, match="while keypoints were aligned"):
-        polish(images, sparse, sparse, colmap.MapperOptions(), stop)
+        polish([images], sparse, sparse, colmap.MapperOptions(), stop)
     assert {p.name: p.read_bytes() for p in (sparse / "0").iterdir()} == before
 
 
@@ -278,7 +298,7 @@ def test_what_is_not_ours_is_not_replaced(wall: Wall, tmp_path: Path) -> None:
     images, sparse = wall.write(tmp_path)
     (sparse / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="notes.txt"):
-        polish(images, sparse, sparse, colmap.MapperOptions(), colmap.Cancellation())
+        polish([images], sparse, sparse, colmap.MapperOptions(), colmap.Cancellation())
     assert (sparse / "notes.txt").read_text() == "mine"
 
 
@@ -288,7 +308,7 @@ def test_what_a_mac_leaves_in_folders_is_no_obstacle(
     images, sparse = wall.write(tmp_path)
     for folder in (sparse, sparse / "0"):
         (folder / ".DS_Store").touch()
-    polish(images, sparse, sparse, colmap.MapperOptions(), colmap.Cancellation())
+    polish([images], sparse, sparse, colmap.MapperOptions(), colmap.Cancellation())
     assert [path.name for path in sparse.iterdir()] == ["0"]
 
 

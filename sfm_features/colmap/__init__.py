@@ -7,7 +7,7 @@ arrays and our types; no pycolmap object leaves the package.
 from __future__ import annotations
 
 from sfm_features.colmap.adding import add_images
-from sfm_features.colmap.adjusting import Moved, adjust_models
+from sfm_features.colmap.adjusting import Hold, Moved, adjust_models
 from sfm_features.colmap.cameras import (
     CameraOptions,
     CameraSharing,
@@ -75,6 +75,7 @@ __all__ = [
     "CameraSharing",
     "Cancellation",
     "DatabaseTables",
+    "Hold",
     "MapperName",
     "MapperOptions",
     "Moved",

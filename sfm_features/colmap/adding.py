@@ -10,17 +10,15 @@ import numpy as np
 import pycolmap
 
 from sfm_features.colmap import snapshots
+from sfm_features.colmap.adjusting import move_back
 from sfm_features.colmap.convert import from_colmap_pose
 from sfm_features.colmap.files import require_whole
 from sfm_features.colmap.models import load
 from sfm_features.colmap.running import Cancellation, run_with_progress
 from sfm_features.errors import ReconstructionError
-from sfm_features.metrics import align_poses
-from sfm_features.types import Pose
 
 log = logging.getLogger(__name__)
 
-_ALIGNED_BY = 3  # images, at least
 _STILL = 1e-6  # COLMAP moves a fixed model by rounding errors only
 
 
@@ -54,7 +52,7 @@ def add_images(
     _put_back(base, made)
     _colour(made, image_folders, set(names))
     if refine:
-        _refine(made, set(base.images), seed, stop)
+        _refine(made, base, seed, stop)
     made.write_binary(draft)
     require_whole(draft, output)
     snapshots.publish(draft, output)
@@ -147,15 +145,12 @@ def _colour(
 
 
 def _refine(
-    made: pycolmap.Reconstruction, old: Set[int], seed: int, stop: Cancellation
+    made: pycolmap.Reconstruction,
+    base: pycolmap.Reconstruction,
+    seed: int,
+    stop: Cancellation,
 ) -> None:
     """Bundle-adjust all, and move the model back to where its old images stood."""
-
-    def read_poses() -> list[Pose]:
-        images = [made.images[image_id] for image_id in sorted(old)]
-        return [from_colmap_pose(image.cam_from_world()) for image in images]
-
-    before = read_poses()
     options = _pipeline_options(seed).get_global_bundle_adjustment()
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in made.reg_image_ids():
@@ -164,8 +159,6 @@ def _refine(
     # Not `pycolmap.bundle_adjustment`: it writes to the terminal, whatever it is told.
     adjuster = pycolmap.create_default_bundle_adjuster(options, config, made)
     run_with_progress(adjuster.solve, "bundle adjustment", stop, stoppable=False)
-    if len(before) >= _ALIGNED_BY:
-        back = align_poses(read_poses(), before)
-        rotation = pycolmap.Rotation3d(back.rotation)
-        made.transform(pycolmap.Sim3d(back.scale, rotation, back.translation))
+    before = [base.images[image_id] for image_id in base.reg_image_ids()]
+    move_back(made, {i.name: from_colmap_pose(i.cam_from_world()) for i in before})
     made.update_point_3d_errors()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pycolmap
 
 from sfm_features.colmap import snapshots
+from sfm_features.colmap.convert import from_colmap_pose
 from sfm_features.colmap.files import require_whole
 from sfm_features.colmap.mapping import MapperOptions
 from sfm_features.colmap.models import list_models, load
 from sfm_features.colmap.running import Cancellation, run_with_progress
-from sfm_features.types import F64, I64, PIXEL_CENTRE
+from sfm_features.metrics import align_poses
+from sfm_features.types import F64, I64, PIXEL_CENTRE, Pose
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,17 @@ _MOST_PX, _LEAST_DEG = 4.0, 1.5
 _FUNCTION_TOLERANCE = 1e-5
 _LEAST_KEPT = 0.7
 """Share of a model's points that must be left, or the adjustment went astray."""
+_ALIGNED_BY = 3  # images, at least
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What an adjustment leaves as it is."""
+
+    images: Collection[str] = ()
+    """Images whose poses and cameras stay, bit by bit."""
+    frame: Mapping[str, Pose] = field(default_factory=dict)
+    """Where images stood: to there the whole model is moved back in the end."""
 
 
 def adjust_models(
@@ -34,13 +48,13 @@ def adjust_models(
     exact_px: float,
     options: MapperOptions,
     stop: Cancellation,
-    points_only: bool = False,
+    hold: Hold = Hold(),
 ) -> None:
     """Move keypoints of each model of a folder, adjust it, and write all to another.
 
     Poses, cameras and points follow small errors: beyond `exact_px` an error counts
-    less and less, as wrong matches have large ones. With `points_only` poses and
-    cameras stay as they are. Points that are off are dropped.
+    less and less, as wrong matches have large ones. What `hold` names stays as it is.
+    Points that are off are dropped.
     `target` appears as a whole or not at all. Raises Cancelled.
     """
     snapshots.refuse_foreign(target)
@@ -50,8 +64,10 @@ def adjust_models(
         made.mkdir(parents=True)
         before = load(path)
         model = _move(load(path), places)
-        config = _make_config(model, points_only)
+        config = _make_config(model, hold.images)
         _adjust(model, config, exact_px, options, stop)
+        _put_back(before, model, hold.images)
+        move_back(model, hold.frame)
         left, count = model.num_points3D(), before.num_points3D()
         if left < _LEAST_KEPT * count:
             log.warning(
@@ -76,16 +92,40 @@ def _move(model: pycolmap.Reconstruction, moved: Moved) -> pycolmap.Reconstructi
     return model
 
 
+def _put_back(
+    before: pycolmap.Reconstruction,
+    model: pycolmap.Reconstruction,
+    held: Collection[str],
+) -> None:
+    """Undo the rounding of COLMAP, which what is held does not escape."""
+    for image_id in before.reg_image_ids():
+        image = before.images[image_id]
+        if image.name in held:
+            frame = model.frame(image.frame_id)
+            frame.rig_from_world = before.frame(image.frame_id).rig_from_world
+
+
+def move_back(model: pycolmap.Reconstruction, frame: Mapping[str, Pose]) -> None:
+    """Move a model so that, on the whole, images stand where they are said to."""
+    images = [image for image in model.images.values() if image.name in frame]
+    if len(images) >= _ALIGNED_BY:
+        here = [from_colmap_pose(image.cam_from_world()) for image in images]
+        back = align_poses(here, [frame[image.name] for image in images])
+        rotation = pycolmap.Rotation3d(back.rotation)
+        model.transform(pycolmap.Sim3d(back.scale, rotation, back.translation))
+
+
 def _make_config(
-    model: pycolmap.Reconstruction, points_only: bool
+    model: pycolmap.Reconstruction, held: Collection[str]
 ) -> pycolmap.BundleAdjustmentConfig:
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in model.reg_image_ids():
+        image = model.images[image_id]
         config.add_image(image_id)
-        if points_only:
-            config.set_constant_rig_from_world_pose(model.images[image_id].frame_id)
-            config.set_constant_cam_intrinsics(model.images[image_id].camera_id)
-    if not points_only:
+        if image.name in held:
+            config.set_constant_rig_from_world_pose(image.frame_id)
+            config.set_constant_cam_intrinsics(image.camera_id)
+    if not held:
         config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     return config
 
