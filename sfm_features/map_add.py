@@ -20,6 +20,7 @@ from sfm_features.modelling import is_made, remove_models
 from sfm_features.pair_files import write_pairs
 from sfm_features.polish import polish
 from sfm_features.queries import AddOptions
+from sfm_features.reporting import report_reconstruction
 from sfm_features.retrieve import describe
 from sfm_features.similar import order_pair, pair_similar
 from sfm_features.store import FeatureStore, refuse_collisions
@@ -119,6 +120,14 @@ def add_to_map(
         )
         with explain_os_errors(output):
             summary.write(output)
+        if options.report:
+            used = (options, extraction, matching, cameras, verification, run)
+            report_reconstruction(
+                *(workspace, folders, features, matches),
+                *(sorted({*atlas.model.images, *new}), pairs, [larger]),
+                *(summary.for_report(), used),
+                is_of_new=True,
+            )
     return summary
 
 

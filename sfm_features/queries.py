@@ -92,6 +92,8 @@ class AddOptions:
     polish: bool = True
     """In the end place new keypoints anew by what the photographs show around them, and
     adjust the points and the new images to that; with --refine all of the map."""
+    report: bool = True
+    """Write report.html."""
     masks: Path | None = None
     """Folder of masks named NAME.png, if the map was made with masks."""
     codebook: Path | None = None

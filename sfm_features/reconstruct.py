@@ -6,12 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sfm_features import colmap
 from sfm_features.errors import (
     InputError,
-    MissingExtra,
     ReconstructionError,
     refuse_unused,
     require_at_least,
@@ -135,7 +134,10 @@ def reconstruct(
             summary.write(output)
         if options.report:
             used = (options, extraction, matching, cameras, verification, mapping, run)
-            _report(workspace, given, models, summary, used)
+            report_reconstruction(
+                *(workspace, [images], features, matches, names, pairs),
+                *(models, summary, used),
+            )
     if failure is not None:
         raise ReconstructionError(_explain(failure, summary, workspace)) from failure
     return summary
@@ -299,29 +301,3 @@ def _summarize(
         image_folders=[str(given.images.resolve())],
         hint=hint,
     )
-
-
-def _report(
-    workspace: Workspace,
-    given: _Given,
-    models: Sequence[Model],
-    summary: Summary,
-    options: Sequence[Any],
-) -> None:
-    named = {type(part).__name__.removesuffix("Options"): part for part in options}
-    try:
-        path = report_reconstruction(
-            workspace,
-            given.images,
-            given.features,
-            given.matches,
-            given.names,
-            given.pairs,
-            models,
-            summary,
-            named,
-        )
-    except MissingExtra as error:
-        logger.warning("no report: %s", error)
-    else:
-        logger.info("look at %s", path)

@@ -83,6 +83,16 @@ class AddSummary:
     seconds: Mapping[str, float] = field(default_factory=dict)
     image_folders: Sequence[str] = ()
 
+    def for_report(self) -> Summary:
+        """Return what is said of the larger map, as of one that was made at once."""
+        return Summary(
+            self.before.registered + self.images,
+            [self.after],
+            self.skipped,
+            self.unregistered,
+            self.seconds,
+        )
+
     def to_text(self) -> str:
         """Say it in lines."""
         before, after = self.before, self.after

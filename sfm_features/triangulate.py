@@ -22,6 +22,7 @@ from sfm_features.modelling import remove_models
 from sfm_features.pair_files import read_pairs, write_pairs
 from sfm_features.pairs import pair_by_covisibility, pair_by_poses
 from sfm_features.polish import polish
+from sfm_features.reporting import report_reconstruction
 from sfm_features.store import FeatureStore
 from sfm_features.summary import Summary, summarize_model
 from sfm_features.types import Model, Pair, RunOptions
@@ -55,6 +56,8 @@ class TriangulateOptions:
     polish: bool = True
     """In the end place keypoints anew by what the photographs show around them, and
     the points by that."""
+    report: bool = True
+    """Write report.html."""
 
     def __post_init__(self) -> None:
         require_files(features=self.features, matches=self.matches, pairs=self.pairs)
@@ -133,6 +136,12 @@ def triangulate(
         )
         with explain_os_errors(output):
             summary.write(output)
+        if options.report:
+            used = (options, extraction, matching, run)
+            report_reconstruction(
+                *(workspace, [images], features, matches, names, pairs),
+                *([made], summary, used),
+            )
     return summary
 
 

@@ -134,6 +134,11 @@ def test_the_larger_map_is_a_map(scene: Scene) -> None:
     assert set(stored["unregistered"]) == {"blank.png"}
 
 
+def test_the_report_shows_old_and_new_photos(scene: Scene) -> None:
+    page = (scene.largest / "report.html").read_text()
+    assert "12 of 13 images" in page and "with an image that was added" in page
+
+
 def test_what_could_not_be_added_has_a_reason(scene: Scene) -> None:
     summary = scene.summary
     assert set(summary.added) == set(FIRST) and summary.images == 6

@@ -14,7 +14,7 @@ import pycolmap
 import pytest
 from samples import make_features, make_texture, write_image
 
-from sfm_features import colmap, modelling
+from sfm_features import colmap, modelling, reporting
 from sfm_features import reconstruct as stage
 from sfm_features.atlas import Atlas
 from sfm_features.colmap import CameraOptions, MapperOptions
@@ -482,7 +482,7 @@ def test_without_the_report_extra_the_model_is_kept(
     def refuse(*_: object) -> None:
         raise MissingExtra("pip install 'sfm-features[report]'")
 
-    monkeypatch.setattr(stage, "report_reconstruction", refuse)
+    monkeypatch.setattr(reporting, "write_report", refuse)
     reconstruct(town_photos / "images", done[0], extraction=EXTRACTION)
     assert "pip install" in caplog.text
 

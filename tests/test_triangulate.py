@@ -37,6 +37,7 @@ def test_points_appear_and_poses_stay(
     )
     assert summary.models[0].points > 400
     assert summary.models[0].mean_error_px < 0.6
+    assert "All 12 images are registered" in (tmp_path / "report.html").read_text()
     truth = read_truth(town_photos)
     made = colmap.read_model(tmp_path / "sparse/0")
     assert set(made.images) == set(truth.poses)
@@ -83,7 +84,7 @@ def test_what_an_earlier_run_left_is_not_taken_for_the_result(
     images, known, output = town_photos / "images", tmp_path / "known", tmp_path / "out"
     features = tmp_path / "features.h5"
     extract(images, features, ExtractOptions(extractor="sift", max_keypoints=600))
-    options = TriangulateOptions(features=features, neighbours=3)
+    options = TriangulateOptions(features=features, neighbours=3, report=False)
     shutil.copytree(posed, known)
     triangulate(known, images, output, options)
     shutil.copytree(output / "sparse/0", output / "sparse/1")

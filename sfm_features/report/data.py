@@ -43,6 +43,10 @@ class ReportData:
     """Comparison with the true poses, where these are known."""
     hint: str = ""
     """What to try, if it is known why things went wrong."""
+    more_images: Sequence[Path] = ()
+    """Where images are that are not in `images`."""
+    is_of_new: bool = False
+    """Pairs are only those with an image that was added to a map."""
     title: str = ""
     """Heading; default: the name of the images' folder."""
 
@@ -50,6 +54,11 @@ class ReportData:
     def names(self) -> list[str]:
         """Every image that was asked for, bad ones too, sorted."""
         return sorted({*self.keypoints, *self.skipped, *self.registered})
+
+    def find(self, name: str) -> Path:
+        """Return where an image is, or would be."""
+        paths = [folder / name for folder in (self.images, *self.more_images)]
+        return next((path for path in paths if path.is_file()), paths[0])
 
     @property
     def registered(self) -> Collection[str]:

@@ -146,7 +146,7 @@ def _draw_thumbnail(data: ReportData, name: str) -> _Thumbnail:
         xy, seen = image.keypoints, image.point_ids >= 0
     picture, orientation = None, 1
     try:
-        upright = pictures.load_upright(data.images / name, _THUMBNAIL_PX)
+        upright = pictures.load_upright(data.find(name), _THUMBNAIL_PX)
         orientation = upright.orientation
         picture = pictures.draw_keypoints(upright, xy, seen if data.model else None)
     except ImageError as error:
@@ -159,7 +159,7 @@ def _draw_pair(data: ReportData, pair: Pair) -> _DrawnPair:
     matches = _look_up(data.matches, pair)
     picture = None
     try:
-        a, b = (pictures.load_upright(data.images / name, _PAIR_PX) for name in pair)
+        a, b = (pictures.load_upright(data.find(name), _PAIR_PX) for name in pair)
         keypoints = data.keypoints[pair[0]], data.keypoints[pair[1]]
         lines = pictures.split_matches(
             keypoints, inliers, inliers if matches is None else matches
