@@ -102,6 +102,28 @@ def list_images(folder: Path, image_list: Path | None = None) -> list[str]:
     return sorted(names)
 
 
+def check_photos(folders: Sequence[Path], names: Sequence[str]) -> None:
+    """Raise InputError if all photographs are absent; say how many are, if some.
+
+    Those who want one later can leave it at that.
+    """
+    absent = [n for n in names if not any((f / n).is_file() for f in folders)]
+    where = ", ".join(map(str, folders))
+    if absent and len(absent) == len(names):
+        files = (path for path in folders[0].rglob("*") if path.is_file())
+        there = [path.relative_to(folders[0]).as_posix() for path in files]
+        raise InputError(
+            f"{where}: has none of the {len(names)} photographs, {absent[0]!r} first"
+            f"{suggest(absent[0], there)}; give the folder below which they have these "
+            "names"
+        )
+    if absent:
+        logger.warning(
+            "%s: lacks %d of %d photographs, %r first; what they show is not used",
+            *(where, len(absent), len(names), absent[0]),
+        )
+
+
 def find_photos(folders: Sequence[Path], names: Iterable[str]) -> dict[str, Path]:
     """Find photographs by their names, each in the first of the folders that has it.
 

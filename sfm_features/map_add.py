@@ -13,7 +13,7 @@ from sfm_features import colmap
 from sfm_features.atlas import Atlas
 from sfm_features.errors import InputError
 from sfm_features.extract import extract
-from sfm_features.images import list_images
+from sfm_features.images import check_photos, list_images
 from sfm_features.journal import LOCK, explain_os_errors
 from sfm_features.match import MatchOptions, match
 from sfm_features.modelling import is_made, remove_models
@@ -74,6 +74,7 @@ def add_to_map(
     new, known = _part_known(map_folder, images, atlas.model)
     folders = [images.resolve(), *read_image_folders(map_folder)]
     refuse_map_itself(output, map_folder)
+    check_photos(folders, sorted({*atlas.model.images, *new}))
     with claim_output(workspace):
         _start(workspace, map_folder)
         features, matches = workspace.features, workspace.matches

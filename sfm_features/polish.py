@@ -93,9 +93,12 @@ def _sort_by_image(tracks: Tracks, xy: F64) -> colmap.Moved:
 
 
 def _read_picture(folders: Sequence[Path], name: str) -> Picture | None:
-    paths = [folder / name for folder in folders]
+    paths = (folder / name for folder in folders)
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return None  # which was said of all that are absent
     try:
-        decoded = decode(next((path for path in paths if path.is_file()), paths[0]))
+        decoded = decode(path)
     except ImageError as error:
         logger.warning("%s; its keypoints stay where they are", error)
         return None

@@ -17,7 +17,7 @@ from sfm_features.errors import (
     require_files,
 )
 from sfm_features.extract import ExtractOptions, extract, refuse_extraction
-from sfm_features.images import list_images
+from sfm_features.images import check_photos, list_images, require_folder
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_matching
 from sfm_features.metrics import model_errors
@@ -179,6 +179,7 @@ def _prepare(
     run: RunOptions,
 ) -> tuple[Sequence[str], Mapping[str, str]]:
     """Extract if need be; return the images to use, and why others cannot be."""
+    require_folder(images)
     if options.features is None:
         extracted = extract(images, features, extraction, run)
         return extracted.names, extracted.skipped
@@ -190,6 +191,7 @@ def _prepare(
             "--features"
         )
     if extraction.image_list is None:
+        check_photos([images], there)
         return there, {}
     listed = list_images(images, extraction.image_list)
     names = sorted({*listed} & {*there})

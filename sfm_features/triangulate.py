@@ -15,7 +15,7 @@ from sfm_features.errors import (
     require_files,
 )
 from sfm_features.extract import ExtractOptions, extract, refuse_extraction
-from sfm_features.images import require_folder
+from sfm_features.images import check_photos, require_folder
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_matching
 from sfm_features.modelling import remove_models
@@ -87,6 +87,7 @@ def triangulate(
     features = options.features or workspace.features
     matches = options.matches or workspace.matches
     rough = workspace.unpolished
+    check_photos([images], names)
     _refuse_input(workspace, model)
     with claim_output(workspace):
         with watch.time("extract"):

@@ -513,6 +513,36 @@ def test_matches_of_other_features_are_refused(
         reconstruct(town_photos / "images", tmp_path / "out", options)
 
 
+def test_a_wrong_folder_of_photographs_is_told_once(
+    done: tuple[Path, Summary],
+    town_photos: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With features and matches of them, a model would come out all the same."""
+    given = ReconstructOptions(
+        features=done[0] / "features.h5", matches=done[0] / "matches.h5"
+    )
+    photos = tmp_path / "photos"
+    write_image(photos / "sub/view0000.jpg", make_texture())
+    words = r"photos: has none of the 12 .* 'view0000\.jpg' first \(there is 'sub/"
+    for call in (
+        lambda: reconstruct(photos, tmp_path / "out", given),
+        lambda: triangulate(done[0] / "sparse/0", photos, tmp_path / "posed"),
+    ):
+        with pytest.raises(InputError, match=words):
+            call()
+    for path in sorted((town_photos / "images").iterdir())[3:]:
+        shutil.copy(path, photos)
+    caplog.clear()
+    reconstruct(photos, tmp_path / "out", given)
+    warnings = [r for r in caplog.records if r.levelname == "WARNING"]
+    # COLMAP, which colours points, names one more of them.
+    told = [r.getMessage() for r in warnings if r.name != "sfm_features.colmap"]
+    assert len(told) == 1
+    assert "lacks 3 of 12 photographs, 'view0000.jpg' first" in told[0]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

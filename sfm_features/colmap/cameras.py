@@ -189,6 +189,8 @@ def read_exif_bitmap(path: Path) -> pycolmap.Bitmap | None:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
+    except FileNotFoundError:
+        return None  # which was said of all that are absent
     except OSError as error:
         log.warning("%s: no EXIF, it cannot be read (%s)", path, error.strerror)
         return None

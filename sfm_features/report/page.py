@@ -150,7 +150,7 @@ def _draw_thumbnail(data: ReportData, name: str) -> _Thumbnail:
         orientation = upright.orientation
         picture = pictures.draw_keypoints(upright, xy, seen if data.model else None)
     except ImageError as error:
-        logger.warning("report: %s", error)
+        _tell(error, data.find(name))
     return _Thumbnail(name, picture, orientation, len(xy), int(seen.sum()))
 
 
@@ -166,9 +166,15 @@ def _draw_pair(data: ReportData, pair: Pair) -> _DrawnPair:
         )
         picture = pictures.draw_pair(a, b, *lines)
     except ImageError as error:
-        logger.warning("report: %s", error)
+        _tell(error, *map(data.find, pair))
     known = None if matches is None else len(matches)
     return _DrawnPair(pair, picture, len(inliers), known)
+
+
+def _tell(error: ImageError, *paths: Path) -> None:
+    """Say what cannot be drawn; of absent files the page does."""
+    if all(path.is_file() for path in paths):
+        logger.warning("report: %s", error)
 
 
 def _look_up(pairs: Mapping[Pair, I32], pair: Pair) -> I32 | None:

@@ -225,7 +225,7 @@ def test_triangulate(tmp_path: Path, shell: Shell) -> None:
     photos = write_photos(tmp_path / "photos", 6)
     posed, out, whole = (tmp_path / name for name in ("posed", "out", "whole"))
     shell.run("reconstruct", photos, *FEW, "--no-report", "--output", posed).succeed()
-    how = ("triangulate", posed / "sparse/0", photos, *FEW, "--output")
+    how = ("triangulate", posed / "sparse/0", photos, *FEW, "--no-report", "--output")
     shell.run(*how, whole).succeed()
     reference = Reference(whole, "sparse/0")
     assert reference.summary["models"][0]["registered"] == 6  # type: ignore[index]

@@ -12,11 +12,14 @@ from withstand_shell import leftovers, open_shell
 
 SIFT = ("--extractor", "sift", "--max-keypoints", "400")
 CPU = ("--device", "cpu")
-STAGES = ("extract", "match", "import matches", "verify pairs", "add images")
+STAGES = (
+    *("extract", "match", "import matches", "verify pairs", "add images"),
+    *("align keypoints", "report"),
+)
 PRODUCTS = [
     *("features.h5", "pairs.txt", "matches.h5", "database.db", "sparse", "sparse/0"),
     *(f"sparse/0/{n}.bin" for n in ("cameras", "frames", "images", "points3D", "rigs")),
-    *("summary.txt", "summary.json"),
+    *("summary.txt", "summary.json", "report.html"),
 ]
 
 
