@@ -108,6 +108,7 @@ def reconstruct(
     with claim_output(workspace):
         with watch.time("extract"):
             names, skipped = _prepare(images, features, options, extraction, run)
+        _refuse_few(images, names, skipped, mapping.min_model_size)
         with watch.time("match"):
             wanted = None  # of a file that was given: all
             if options.matches is None:
@@ -202,6 +203,23 @@ def _prepare(
         )
     absent = f"{features} has no features of it"
     return names, {name: absent for name in sorted({*listed} - {*there})}
+
+
+def _refuse_few(
+    images: Path, names: Sequence[str], skipped: Mapping[str, str], least: int
+) -> None:
+    """Raise InputError for fewer images than a model has."""
+    if len(names) >= max(2, least):
+        return
+    wants = f"a model wants at least {max(2, least)} (--min-model-size)"
+    if skipped:
+        cause = f"{len(skipped)} of {len(skipped) + len(names)} images are of no use"
+        example = next(iter(skipped.values()))
+        remedy = f"mend those, {example!r} first, or add photographs"
+    else:
+        cause = f"has {len(names)} image{'' if len(names) == 1 else 's'}"
+        remedy = "add photographs of the same from other places"
+    raise InputError(f"{images}: {cause}, and {wants}; {remedy}")
 
 
 def _explain(

@@ -237,6 +237,39 @@ def test_no_model_is_an_error_with_a_report(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.html").exists()
 
 
+def test_fewer_images_than_a_model_has_are_refused(tmp_path: Path) -> None:
+    photos, output = tmp_path / "photos", tmp_path / "out"
+    for i in range(2):
+        write_image(photos / f"{i}.png", make_texture((256, 192), seed=i))
+    with pytest.raises(
+        InputError, match=r"photos: has 2 images, .* at least 3 \(--min"
+    ):
+        reconstruct(photos, output, QUICK, EXTRACTION)
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8")
+    with pytest.raises(InputError, match=r"1 of 3 images are of no use.*broken\.jpg"):
+        reconstruct(photos, output, QUICK, EXTRACTION)
+    with pytest.raises(ReconstructionError, match="no model came out of 2 images"):
+        reconstruct(
+            *(photos, output, QUICK, EXTRACTION),
+            mapping=MapperOptions(min_model_size=2),
+        )
+
+
+def test_a_camera_that_pairs_cannot_tell_is_named(tmp_path: Path) -> None:
+    for i in range(3):
+        write_image(tmp_path / "i" / f"{i}.png", make_texture((256, 192), seed=i))
+    for model, params, told in (
+        ("OPENCV_FISHEYE", "", True),
+        ("OPENCV_FISHEYE", "90,90,128,96,0,0,0,0", False),
+        ("OPENCV", "", False),
+    ):
+        cameras = CameraOptions(camera_model=model, camera_params=params)
+        with pytest.raises(ReconstructionError, match="no model came out") as failure:
+            reconstruct(tmp_path / "i", tmp_path / "out", QUICK, cameras=cameras)
+        assert ("OPENCV_FISHEYE" in str(failure.value)) == told
+        assert ("--camera-params" in str(failure.value)) == told
+
+
 def test_pairs_of_a_file(town_photos: Path, tmp_path: Path) -> None:
     names = [f"view{i:04d}.jpg" for i in range(12)]
     listed = tmp_path / "pairs.txt"

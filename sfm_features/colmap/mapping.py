@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 MapperName: TypeAlias = Literal["incremental", "global", "hierarchical"]
 Models: TypeAlias = Mapping[int, pycolmap.Reconstruction]
 
+_LIKE_PINHOLE = (
+    *("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"),
+)
+"""Models whose images fit together without a focal length."""
 _FOCAL_RANGE = 2.5  # calibrated over guessed: beyond it the pairs tell nothing
 
 
@@ -252,9 +256,9 @@ def _publish(models: Models, run: _Run) -> list[Path]:
     solid = [m for m in models.values() if m.num_points3D() >= m.num_reg_images()]
     if len(solid) < len(models):
         log.warning(
-            "%d models dropped that have fewer points than images: taken from one "
-            "place, photographs tell no depth",
-            len(models) - len(solid),
+            "%s dropped with fewer points than images: taken from one place, "
+            "photographs tell no depth",
+            _count(len(models) - len(solid)),
         )
     if not solid:
         raise ReconstructionError(_explain_failure(run.database))
@@ -266,21 +270,40 @@ def _publish(models: Models, run: _Run) -> list[Path]:
         require_whole(draft / str(rank), run.output)
     snapshots.publish(draft, run.output)
     log.info(
-        "%s: %d models with %s images",
-        *(run.output, len(ranked), ", ".join(str(m.num_reg_images()) for m in ranked)),
+        "%s: %s with %s images",
+        *(run.output, _count(len(ranked))),
+        ", ".join(str(m.num_reg_images()) for m in ranked),
     )
     return [run.output / str(rank) for rank in range(len(ranked))]
+
+
+def _count(models: int) -> str:
+    return f"{models} model{'' if models == 1 else 's'}"
 
 
 def _explain_failure(database: Path) -> str:
     with open_database(database) as handle:
         images, pairs = handle.num_images(), count_verified(handle)
         inliers = handle.num_inlier_matches()
+        bent = sorted(
+            camera.model.name
+            for camera in handle.read_all_cameras()
+            if not camera.has_prior_focal_length
+            and camera.model.name not in _LIKE_PINHOLE
+        )
     per_pair = inliers // pairs if pairs else 0
+    remedy = (
+        "take photographs that overlap more and from different places, or give more "
+        "pairs, or extract more keypoints"
+    )
+    if bent and not pairs:
+        remedy = (
+            f"pairs of {bent[0]} cameras fit only if their parameters are known: give "
+            f"them with --camera-params, or {remedy}"
+        )
     return (
         f"{database}: no model came out of {images} images, {pairs} verified pairs and "
-        f"{per_pair} inliers a pair; take photographs that overlap more and from "
-        "different places, or give more pairs, or extract more keypoints"
+        f"{per_pair} inliers a pair; {remedy}"
     )
 
 

@@ -196,7 +196,7 @@ def test_models_without_points_are_none(
     snapshots.start_work(output, None)
     (path,) = mapping._publish({0: empty, 1: good}, run)
     assert len(read_model(path).images) == 4
-    assert "1 models dropped that have fewer points than images" in caplog.text
+    assert "1 model dropped with fewer points than images" in caplog.text
     with pytest.raises(ReconstructionError, match="no model came out"):
         mapping._publish({0: empty}, run)
 
