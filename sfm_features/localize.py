@@ -149,7 +149,8 @@ def _complete(
         )
         asked = {query.name: _ask(folder, query) for query in wanted}
         missing = [q for q in wanted if not journal.has(q.name, asked[q.name])]
-        bar = tqdm(missing, desc="localize", unit="image", disable=not missing)
+        # `disable` is not passed: it would override TQDM_DISABLE.
+        bar = tqdm(missing, desc="localize", unit="image") if missing else []
         for query in bar:
             record = _localize_one(localizer, folder, query, run.strict)
             journal.add(record, asked[query.name])

@@ -122,16 +122,12 @@ def match(
                 if not store.has_of((a, b), (known[a], known[b]))
             ]
             load = Recent(partial(_read, feature_store), _count_bytes, _CACHE_BYTES)
-            with tqdm(
-                total=len(missing), desc="match", unit="pair", disable=not missing
-            ) as bar:
-                for first, seconds in _in_tiles(missing):
-                    a, others = load(first), [load(second) for second in seconds]
-                    results = matcher.match_many(a, others)
-                    for second, matches in zip(seconds, results, strict=True):
-                        fingerprints = known[first], known[second]
-                        store.write((first, second), matches, len(a), fingerprints)
-                    bar.update(len(seconds))
+            for first, seconds in _show_progress(_in_tiles(missing), len(missing)):
+                a, others = load(first), [load(second) for second in seconds]
+                results = matcher.match_many(a, others)
+                for second, matches in zip(seconds, results, strict=True):
+                    fingerprints = known[first], known[second]
+                    store.write((first, second), matches, len(a), fingerprints)
     summary = MatchSummary(
         written=len(missing),
         reused=len(wanted) - len(missing),
@@ -216,6 +212,19 @@ def _split_known(
             "skipped %d pairs of images without features; %s", len(skipped), first
         )
     return sorted(wanted), skipped
+
+
+def _show_progress(
+    rows: Iterable[tuple[str, list[str]]], total: int
+) -> Iterator[tuple[str, list[str]]]:
+    """Hand on rows of pairs beside a bar of the pairs; without any there is no bar."""
+    if not total:
+        return
+    # `disable` is not passed: it would override TQDM_DISABLE in the environment.
+    with tqdm(total=total, desc="match", unit="pair") as bar:
+        for row in rows:
+            yield row
+            bar.update(len(row[1]))
 
 
 def _in_tiles(pairs: Sequence[Pair]) -> Iterator[tuple[str, list[str]]]:

@@ -353,8 +353,9 @@ def _count_shared(model: Model, names: Sequence[str]) -> Iterator[F64]:
     # Point p is seen by viewers[ends[p] - counts[p] : ends[p]].
     counts = np.bincount(points, minlength=1)
     ends = np.cumsum(counts)
-    bar = tqdm(seen, "covisible", unit="image", disable=len(names) < _MANY_IMAGES)
-    for rows in bar:
+    # `disable` is not passed: it would override TQDM_DISABLE.
+    is_long = len(names) >= _MANY_IMAGES
+    for rows in tqdm(seen, "covisible", unit="image") if is_long else seen:
         # The ranges of all its points, one after the other.
         total = np.cumsum(counts[rows])
         shift = np.repeat(ends[rows] - total, counts[rows])

@@ -56,7 +56,8 @@ def describe(
             missing = [
                 n for n in store.names() if not is_described(described, store, n)
             ]
-            bar = tqdm(missing, desc="describe", unit="image", disable=not missing)
+            # `disable` is not passed: it would override TQDM_DISABLE.
+            bar = tqdm(missing, desc="describe", unit="image") if missing else []
             with torch.inference_mode():
                 for name in bar:
                     local = torch.from_numpy(store.read(name).descriptors)

@@ -180,6 +180,7 @@ def import_database(
             ((pair, m.read(pair)) for pair in pairs),
             reference,
             same_camera,
+            len(pairs),
         )
     write_stamp(workspace.database, stamp)
     return stamp

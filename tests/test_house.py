@@ -128,6 +128,17 @@ def test_half_pixels_live_in_one_place() -> None:
         assert "0.5" not in path.read_text(encoding="utf-8"), path
 
 
+def test_progress_bars_heed_the_environment() -> None:
+    """What is passed as `disable` would override TQDM_DISABLE."""
+    bad = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_bar = isinstance(node, ast.Call) and ast.unparse(node.func) == "tqdm"
+            if is_bar and any(keyword.arg == "disable" for keyword in node.keywords):
+                bad.append(f"{path}: {ast.unparse(node)}")
+    assert not bad, bad
+
+
 def test_nothing_is_unpickled() -> None:
     """A pickle runs what it likes: neither files of users nor our own are read so."""
     bad = []

@@ -41,13 +41,14 @@ def import_features_and_matches(
     matches: Iterable[tuple[Pair, Matches]],
     reference: Path | None = None,
     same_camera: bool = False,
+    num_pairs: int | None = None,
 ) -> None:
     """Write a new database, replacing one that is there; a kill leaves none or all.
 
     keypoints yields (name, xy (N, 2) f32, (width, height)), one for each of `names`.
     Images get ids in the order of their names; those of the `reference` model keep its
     ids and cameras, and with `same_camera` the others are given its camera of their
-    size. Without `images_dir` no EXIF is read.
+    size. Without `images_dir` no EXIF is read. `num_pairs` is how many matches yields.
     """
     draft = database.with_name(f".{database.name}.partial")
     try:
@@ -63,7 +64,7 @@ def import_features_and_matches(
             book = CameraBook(cameras, images_dir)
             writer = _Writer(handle, database, names, book, reference, same_camera)
             writer.write_images(keypoints)
-            writer.write_matches(matches)
+            writer.write_matches(matches, num_pairs)
             num_cameras = handle.num_cameras()
         _publish_database(draft, database)
     except (OSError, RuntimeError) as error:  # COLMAP's are RuntimeErrors
@@ -126,7 +127,9 @@ class _Writer:
         self, keypoints: Iterable[tuple[str, F32, tuple[int, int]]]
     ) -> None:
         """Write cameras, images and keypoints."""
-        bar = tqdm(keypoints, desc="import features", total=len(self._ids))
+        bar = tqdm(
+            keypoints, desc="import features", total=len(self._ids), unit="image"
+        )
         for name, xy, size in bar:
             if name not in self._ids or name in self._counts:
                 raise InputError(
@@ -186,10 +189,13 @@ class _Writer:
             )
         return found[0]
 
-    def write_matches(self, matches: Iterable[tuple[Pair, Matches]]) -> None:
+    def write_matches(
+        self, matches: Iterable[tuple[Pair, Matches]], total: int | None
+    ) -> None:
         """Write the matches of all pairs, each pair once."""
         seen: set[frozenset[str]] = set()
-        for pair, found in tqdm(matches, desc="import matches"):
+        bar = tqdm(matches, desc="import matches", total=total, unit="pair")
+        for pair, found in bar:
             first, second = pair
             if first == second or frozenset(pair) in seen:
                 raise InputError(

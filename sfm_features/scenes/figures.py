@@ -72,7 +72,8 @@ def render_figures(
         if name not in known or not (folder / "images" / name).exists()
     ]
     try:
-        for i in tqdm(missing, "rendering", unit="figure", disable=not missing):
+        # `disable` is not passed: it would override TQDM_DISABLE.
+        for i in tqdm(missing, "rendering", unit="figure") if missing else []:
             figure = render_figure(seed, first + i, backdrop, size)
             _save(folder, names[i], figure)
             known[names[i]] = figure.joints.tolist()

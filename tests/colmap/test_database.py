@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pycolmap
@@ -19,8 +21,11 @@ from sfm_features.colmap import (
     read_verified,
     verify_pairs,
 )
+from sfm_features.colmap import database as database_module
 from sfm_features.errors import InputError, OutputError
 from sfm_features.types import PIXEL_CENTRE, Matches, Pair
+
+T = TypeVar("T")
 
 
 def _matches(*rows: tuple[int, int]) -> Matches:
@@ -50,6 +55,25 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         for (one, other), found in scene.matches.items():
             stored = handle.read_matches(ids[one], ids[other])
             assert np.array_equal(stored, found.indices)
+
+
+def test_the_bar_of_matches_has_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make_scene(tmp_path, images=3)
+    totals = {}
+
+    def show(rows: Iterable[T], desc: str, total: int, unit: str) -> Iterable[T]:
+        totals[desc] = total
+        return rows
+
+    monkeypatch.setattr(database_module, "tqdm", show)
+    pairs = list(scene.matches.items())
+    import_features_and_matches(
+        *(tmp_path / "d.db", None, scene.names, CameraOptions(), scene.features()),
+        *(iter(pairs), None, False, len(pairs)),
+    )
+    assert totals == {"import features": 3, "import matches": len(pairs)}
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:

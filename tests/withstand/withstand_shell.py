@@ -150,6 +150,11 @@ def _list_waiting(pid: int) -> str:
     return "\n".join(lines)
 
 
+def _without_tqdm() -> dict[str, str]:
+    """Return the environment, but for what hides the bars that tests wait for."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("TQDM_")}
+
+
 class Shell:
     """Starts commands."""
 
@@ -160,7 +165,7 @@ class Shell:
             [sys.executable, "-c", "import withstand_shell; withstand_shell.serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **_ONE_THREAD, "PYTHONPATH": str(_HERE)},
+            env={**_without_tqdm(), **_ONE_THREAD, "PYTHONPATH": str(_HERE)},
             text=True,
         )
         atexit.register(self._close)
