@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,33 @@ class Decoded:
     def size(self) -> tuple[int, int]:
         """Width and height as stored."""
         return self.rgb.shape[1], self.rgb.shape[0]
+
+
+class _Hush:
+    """Keeps OpenCV from writing to the terminal why it cannot decode: our errors do.
+
+    Its level of logging is one for all threads, so the last to leave sets it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = self._level = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._level = cv2.utils.logging.getLogLevel()
+                cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cv2.utils.logging.setLogLevel(self._level)
+
+
+_hush = _Hush()
 
 
 def require_folder(folder: Path) -> None:
@@ -160,9 +188,10 @@ def decode(path: Path) -> Decoded:
     try:
         # Without the flag OpenCV would rotate, and keypoints would be in another frame.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-        bgr, kinds, blobs = cv2.imdecodeWithMetadata(
-            np.frombuffer(content, np.uint8), flags=flags
-        )
+        with _hush:
+            bgr, kinds, blobs = cv2.imdecodeWithMetadata(
+                np.frombuffer(content, np.uint8), flags=flags
+            )
     except cv2.error as error:
         raise ImageError(
             f"{path}: cannot be decoded ({error.err}); remove it"
@@ -199,7 +228,8 @@ def decode_values(path: Path) -> NDArray[Any]:
     _refuse_truncated(path, content)
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        values = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        with _hush:
+            values = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(
             f"{path}: cannot be decoded ({error.err}); remove it"

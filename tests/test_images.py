@@ -153,6 +153,23 @@ def test_bits_that_a_camera_does_not_use_are_not_kept(tmp_path: Path) -> None:
         images.decode(tmp_path / "float.tif")
 
 
+def test_opencv_adds_nothing_to_our_errors(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grey = make_texture((64, 48))[..., 0]
+    cv2.imwrite(str(tmp_path / "double.tif"), grey.astype(np.float64))
+    whole = (tmp_path / "double.tif").read_bytes()
+    (tmp_path / "half.tif").write_bytes(whole[: len(whole) // 2])
+    level = cv2.utils.logging.getLogLevel()
+    for name in ("double.tif", "half.tif"):
+        with pytest.raises(ImageError, match=name):
+            images.decode(tmp_path / name)
+    with pytest.raises(ImageError, match=r"half\.tif"):
+        images.decode_values(tmp_path / "half.tif")
+    assert capfd.readouterr().err == ""
+    assert cv2.utils.logging.getLogLevel() == level
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_tiff_is_as_it_is_stored(tmp_path: Path, orientation: int) -> None:
     """OpenCV turns TIFFs upright whatever it is told; COLMAP reads them as stored."""
