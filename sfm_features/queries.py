@@ -95,7 +95,8 @@ class AddOptions:
     report: bool = True
     """Write report.html."""
     masks: Path | None = None
-    """Folder of masks named NAME.png, if the map was made with masks."""
+    """Folder of masks named NAME.png, or one PNG file for all images, if the map was
+    made with masks."""
     codebook: Path | None = None
     """Codebook for retrieval, if the map's features are not evo's."""
     weights: Path | None = None

@@ -24,6 +24,7 @@ from sfm_features.map_add import add_to_map
 from sfm_features.metrics import align_poses, rotation_angle_deg
 from sfm_features.queries import AddOptions
 from sfm_features.scenes import Truth, read_truth
+from sfm_features.store import FeatureStore
 from sfm_features.summary import AddSummary
 from sfm_features.triangulate import TriangulateOptions, triangulate
 from sfm_features.types import Model, RunOptions
@@ -210,6 +211,30 @@ def test_folders_that_cannot_be_written_to_are_refused(
         add_to_map(scene.map, photos, tmp_path / "out", AddOptions(masks=masks))
     assert not (tmp_path / "out").exists()
     assert _read_files(scene.map) == scene.before
+
+
+def test_one_mask_serves_old_and_new_photos(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = np.full((384, 512, 3), 255, np.uint8)
+    mask[280:] = 0  # as of a camera that always sees its car
+    write_image(tmp_path / "mask.png", mask)
+    triangulate(
+        *(scene.map.parent / "posed", scene.photos, tmp_path / "map"),
+        TriangulateOptions(neighbours=3, polish=False, report=False),
+        ExtractOptions("sift", max_keypoints=600, masks=tmp_path / "mask.png"),
+        run=CPU,
+    )
+    photos = _copy(scene.photos, FIRST, tmp_path / "photos")
+    options = AddOptions(masks=tmp_path / "mask.png", polish=False, report=False)
+    summary = add_to_map(tmp_path / "map", photos, tmp_path / "out", options, run=CPU)
+    assert set(summary.added) == set(FIRST)
+    with FeatureStore.open(tmp_path / "out/features.h5") as store:
+        for name in FIRST:
+            assert 250 < store.read_keypoints(name)[:, 1].max() < 280
+    with pytest.raises(SystemExit):
+        main(["map-add", "--help"])
+    assert "one PNG file" in " ".join(capsys.readouterr().out.split())
 
 
 def _interrupt(*_: object) -> None:
