@@ -180,10 +180,10 @@ def _prepare(
     run: RunOptions,
 ) -> tuple[Sequence[str], Mapping[str, str]]:
     """Extract if need be; return the images to use, and why others cannot be."""
-    require_folder(images)
     if options.features is None:
         extracted = extract(images, features, extraction, run)
         return extracted.names, extracted.skipped
+    require_folder(images)
     with FeatureStore.open(features) as store:
         there = store.names()
     if not there:
