@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 from object_capture import Capture, make_capture
-from samples import make_texture, write_image
+from samples import HELD_OUT, make_texture, write_image
 
 from sfm_features.extract import ExtractOptions
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import render_town
 from sfm_features.types import RunOptions
-
-HELD_OUT = (3, 8)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,9 @@ import pytest
 
 from sfm_features.types import Features
 
+HELD_OUT = (3, 8)
+"""Views of the town that its map was made without."""
+
 
 def make_texture(size: tuple[int, int] = (160, 120), seed: int = 0) -> np.ndarray:
     """Make an RGB picture with detail at several scales."""

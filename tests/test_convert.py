@@ -13,8 +13,7 @@ import h5py
 import numpy as np
 import pycolmap
 import pytest
-from conftest import HELD_OUT
-from samples import make_features, note_calls
+from samples import HELD_OUT, make_features, note_calls
 
 from sfm_features.cli import main
 from sfm_features.convert import ConvertOptions, convert
