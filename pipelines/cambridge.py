@@ -45,7 +45,8 @@ from pipelines.protocols.published import CAMBRIDGE
 from pipelines.protocols.recall import Threshold
 from pipelines.protocols.scenes import Scene, choose_scenes, measure_scenes
 from sfm_features.colmap import read_model
-from sfm_features.images import decode, read_lines
+from sfm_features.images import decode
+from sfm_features.photo_files import read_lines
 from sfm_features.queries import Query
 from sfm_features.types import Camera, Model, Pose
 

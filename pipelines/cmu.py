@@ -37,7 +37,7 @@ from pipelines.protocols.poses import pose_from_centre, read_numbered
 from pipelines.protocols.submission import write_submission
 from sfm_features.colmap import read_model
 from sfm_features.errors import InputError
-from sfm_features.images import read_lines
+from sfm_features.photo_files import read_lines
 from sfm_features.queries import Query, read_queries
 from sfm_features.types import Pose
 

@@ -45,8 +45,8 @@ from pipelines.protocols.scans import (
 from pipelines.protocols.submission import refuse_equal_names, write_submission
 from sfm_features.errors import InputError
 from sfm_features.extract import extract
-from sfm_features.images import list_images, read_lines
 from sfm_features.match import match
+from sfm_features.photo_files import list_images, read_lines
 from sfm_features.ranking import rank_images
 from sfm_features.retrieve import describe
 from sfm_features.store import FeatureStore, MatchStore

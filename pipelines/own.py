@@ -36,7 +36,8 @@ from pipelines.protocols.command import (
 )
 from sfm_features.colmap import make_posed_model, read_model
 from sfm_features.errors import InputError, OptionError
-from sfm_features.images import decode, read_list
+from sfm_features.images import decode
+from sfm_features.photo_files import read_list
 from sfm_features.queries import Query
 from sfm_features.types import Camera, Model
 

@@ -34,8 +34,8 @@ from pipelines.benchmarks.retrieving import (
 from pipelines.protocols.command import make_parser, run_command
 from sfm_features.errors import InputError, ReconstructionError
 from sfm_features.extract import ExtractOptions, extract
-from sfm_features.images import list_images
 from sfm_features.journal import replace_text
+from sfm_features.photo_files import list_images
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.scenes import render_town
 from sfm_features.types import RunOptions

@@ -42,7 +42,8 @@ from pipelines.protocols.submission import (
     write_submission,
 )
 from sfm_features.errors import InputError, OptionError
-from sfm_features.images import decode, read_lines
+from sfm_features.images import decode
+from sfm_features.photo_files import read_lines
 from sfm_features.queries import Query
 from sfm_features.types import Camera, Pose
 

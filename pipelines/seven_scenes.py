@@ -42,8 +42,9 @@ from pipelines.protocols.scenes import Scene, choose_scenes, measure_scenes
 from sfm_features.colmap import read_model
 from sfm_features.errors import InputError, OptionError
 from sfm_features.geometry import rotation_from_quaternion
-from sfm_features.images import decode, read_lines
+from sfm_features.images import decode
 from sfm_features.pairs import pair_by_poses
+from sfm_features.photo_files import read_lines
 from sfm_features.queries import Query
 from sfm_features.types import Camera, Pose
 

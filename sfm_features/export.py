@@ -24,8 +24,9 @@ from sfm_features.errors import (
     OptionError,
     OutputError,
 )
-from sfm_features.images import decode, encode, find_photos, require_folder
+from sfm_features.images import decode, encode
 from sfm_features.journal import explain_os_errors
+from sfm_features.photo_files import find_photos, require_folder
 from sfm_features.summary import read_image_folders
 from sfm_features.transforms import make_transforms
 from sfm_features.types import Model

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm_features import images as image_files
+from sfm_features import photo_files
 from sfm_features.ahead import run_ahead
 from sfm_features.errors import (
     MOST_INT,
@@ -142,7 +143,7 @@ def extract(
     check_choice(options.extractor, EXTRACTORS, "extractor")
     start = time.perf_counter()
     if names is None:
-        names = image_files.list_images(images, options.image_list)
+        names = photo_files.list_images(images, options.image_list)
     names = [n for n in names if not is_mask_of_all(options.masks, images / n)]
     refuse_collisions(names)
     names, skipped = _part_unwritable(images, names, run.strict)

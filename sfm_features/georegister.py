@@ -19,7 +19,7 @@ from sfm_features.errors import (
     require_files,
 )
 from sfm_features.geometry import Similarity
-from sfm_features.images import read_lines, require_folder
+from sfm_features.photo_files import read_lines, require_folder
 from sfm_features.similarity import align_robustly, measure, spread
 from sfm_features.summary import read_image_folders
 from sfm_features.types import F64, Bool, Model

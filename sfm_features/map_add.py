@@ -13,11 +13,11 @@ from sfm_features import colmap
 from sfm_features.atlas import Atlas
 from sfm_features.errors import InputError
 from sfm_features.extract import extract
-from sfm_features.images import check_photos, list_images
 from sfm_features.journal import LOCK, explain_os_errors
 from sfm_features.match import MatchOptions, match
 from sfm_features.modelling import is_made, remove_models
 from sfm_features.pair_files import write_pairs
+from sfm_features.photo_files import check_photos, list_images
 from sfm_features.polish import polish
 from sfm_features.queries import AddOptions
 from sfm_features.reporting import report_reconstruction

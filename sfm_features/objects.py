@@ -15,11 +15,12 @@ import torch
 from tqdm import tqdm
 
 from sfm_features.errors import ImageError, InputError
-from sfm_features.images import decode, list_images
+from sfm_features.images import decode
 from sfm_features.journal import claim, explain_os_errors, replace_text
 from sfm_features.nets.autolink import load_keypoint_net
 from sfm_features.nets.links import locate, measure_sureness
 from sfm_features.orientation import turn_back, turn_upright
+from sfm_features.photo_files import list_images
 from sfm_features.registry import choose_device
 from sfm_features.types import F32, F64, I64, U8, RunOptions, undo_resize
 

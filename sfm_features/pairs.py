@@ -20,8 +20,8 @@ from sfm_features.errors import (
     require_at_least,
     require_other_file,
 )
-from sfm_features.images import list_images
 from sfm_features.journal import explain_os_errors
+from sfm_features.photo_files import list_images
 from sfm_features.ranking import Barred
 from sfm_features.similar import (
     close_loops,

@@ -13,7 +13,7 @@ import numpy as np
 from sfm_features import colmap
 from sfm_features.errors import InputError, OptionError
 from sfm_features.geometry import rotation_from_quaternion
-from sfm_features.images import SUFFIXES, list_images, read_lines
+from sfm_features.photo_files import SUFFIXES, list_images, read_lines
 from sfm_features.types import F64, Camera, Pose
 
 

@@ -17,13 +17,13 @@ from sfm_features.errors import (
     require_files,
 )
 from sfm_features.extract import ExtractOptions, extract, refuse_extraction
-from sfm_features.images import check_photos, list_images, require_folder
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_matching
 from sfm_features.metrics import model_errors
 from sfm_features.modelling import ModelMaker, verify
 from sfm_features.pair_files import read_pairs, write_pairs
 from sfm_features.pairs import pair_exhaustively, pair_sequentially
+from sfm_features.photo_files import check_photos, list_images, require_folder
 from sfm_features.reporting import report_reconstruction
 from sfm_features.similar import close_loops
 from sfm_features.still import explain_still

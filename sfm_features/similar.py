@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sfm_features.errors import InputError
-from sfm_features.images import read_list
+from sfm_features.photo_files import read_list
 from sfm_features.ranking import Barred, rank_images
 from sfm_features.types import Pair
 

@@ -15,12 +15,12 @@ from sfm_features.errors import (
     require_files,
 )
 from sfm_features.extract import ExtractOptions, extract, refuse_extraction
-from sfm_features.images import check_photos, require_folder
 from sfm_features.journal import explain_os_errors
 from sfm_features.match import MatchOptions, match, refuse_matching
 from sfm_features.modelling import remove_models
 from sfm_features.pair_files import read_pairs, write_pairs
 from sfm_features.pairs import pair_by_covisibility, pair_by_poses
+from sfm_features.photo_files import check_photos, require_folder
 from sfm_features.polish import polish
 from sfm_features.reporting import report_reconstruction
 from sfm_features.store import FeatureStore

@@ -9,7 +9,7 @@ from samples import make_texture, write_image
 
 from sfm_features.drafts import MARK, publish_folder, refuse_overlap
 from sfm_features.errors import BusyStore, InputError, OutputError
-from sfm_features.images import list_images
+from sfm_features.photo_files import list_images
 
 
 def _publish(output: Path, *names: str) -> None:

@@ -18,6 +18,7 @@ LEVELS = [
         "drafts",
         "geometry",
         "images",
+        "photo_files",
         "masks",
         "orientation",
         "ahead",

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 from samples import make_texture, write_image
 
-from sfm_features import images, masks
+from sfm_features import images, masks, photo_files
 from sfm_features.errors import ImageError, InputError
 from sfm_features.journal import claim
 from sfm_features.orientation import (
@@ -30,17 +30,17 @@ def test_lists_nested_names_in_order(tmp_path: Path) -> None:
         write_image(tmp_path / "t.png", make_texture((8, 8)))
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / "t.png").rename(tmp_path / name)
-    assert images.list_images(tmp_path) == ["a/x.TIF", "a/ä ö.png", "b.JPG"]
+    assert photo_files.list_images(tmp_path) == ["a/x.TIF", "a/ä ö.png", "b.JPG"]
 
 
 def test_empty_and_absent_folders_say_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no images; give a folder .*\.jpg"):
-        images.list_images(tmp_path)
+        photo_files.list_images(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
-        images.list_images(tmp_path / "no")
+        photo_files.list_images(tmp_path / "no")
     write_image(tmp_path / "a.png", make_texture((8, 8)))
     with pytest.raises(InputError, match=r"a\.png: is a file, not a folder; give the"):
-        images.list_images(tmp_path / "a.png")
+        photo_files.list_images(tmp_path / "a.png")
 
 
 def test_videos_are_told_to_be_cut_into_frames(tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_videos_are_told_to_be_cut_into_frames(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     words = r"has no images but 2 videos; .*ffmpeg -i '.*/a\.mp4' -vf fps=2 frames/%05d"
     with pytest.raises(InputError, match=words):
-        images.list_images(tmp_path)
+        photo_files.list_images(tmp_path)
     write_image(tmp_path / "one.png", make_texture((8, 8)))
-    assert images.list_images(tmp_path) == ["one.png"]
+    assert photo_files.list_images(tmp_path) == ["one.png"]
 
 
 def test_image_list_selects_and_suggests(tmp_path: Path) -> None:
@@ -58,10 +58,10 @@ def test_image_list_selects_and_suggests(tmp_path: Path) -> None:
         write_image(tmp_path / name, make_texture((8, 8)))
     wanted = tmp_path / "list.txt"
     wanted.write_text("# mine\n\ntwo.png\n")
-    assert images.list_images(tmp_path, wanted) == ["two.png"]
+    assert photo_files.list_images(tmp_path, wanted) == ["two.png"]
     wanted.write_text("tow.png\n")
     with pytest.raises(InputError, match=r"'tow.png'.*there is 'two.png'"):
-        images.list_images(tmp_path, wanted)
+        photo_files.list_images(tmp_path, wanted)
 
 
 def test_image_list_may_be_made_by_find(
@@ -72,14 +72,17 @@ def test_image_list_may_be_made_by_find(
     folder, wanted = tmp_path / "i", tmp_path / "list.txt"
     (tmp_path / "link").symlink_to(folder)
     wanted.write_text(f"./one.png\none.png\n{folder}/a/two.png\na//../a/./two.png\n")
-    assert images.list_images(folder, wanted) == ["a/two.png", "one.png"]
-    assert images.list_images(tmp_path / "link", wanted) == ["a/two.png", "one.png"]
+    assert photo_files.list_images(folder, wanted) == ["a/two.png", "one.png"]
+    assert photo_files.list_images(tmp_path / "link", wanted) == [
+        "a/two.png",
+        "one.png",
+    ]
     monkeypatch.chdir(tmp_path)
-    assert images.list_images(Path("i"), wanted) == ["a/two.png", "one.png"]
+    assert photo_files.list_images(Path("i"), wanted) == ["a/two.png", "one.png"]
     for name in ("../out.png", "a/../../out.png", f"{tmp_path}/out.png"):
         wanted.write_text(f"{name}\n")
         with pytest.raises(InputError, match=r"list\.txt.*out\.png', which lies out"):
-            images.list_images(folder, wanted)
+            photo_files.list_images(folder, wanted)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -215,7 +218,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
     (photos / "again").symlink_to(elsewhere / "deep")  # it is there already
     (photos / "as").symlink_to(photos / "z")  # what it links to has its own name
     write_image(photos / "z" / "d.png", make_texture((16, 16)))
-    assert images.list_images(photos) == ["a.png", "again/b.png", "z/d.png"]
+    assert photo_files.list_images(photos) == ["a.png", "again/b.png", "z/d.png"]
 
 
 def test_what_a_run_wrote_among_photographs_is_none_of_them(
@@ -224,12 +227,12 @@ def test_what_a_run_wrote_among_photographs_is_none_of_them(
     for name in ("a.png", "b/c.png", "out/curves.png", "out/rounds/00.png"):
         write_image(tmp_path / name, make_texture((16, 16)))
     everything = ["a.png", "b/c.png", "out/curves.png", "out/rounds/00.png"]
-    assert images.list_images(tmp_path) == everything
+    assert photo_files.list_images(tmp_path) == everything
     with claim(tmp_path / "out"):
-        assert images.list_images(tmp_path) == ["a.png", "b/c.png"]
-    assert images.list_images(tmp_path) == ["a.png", "b/c.png"]
+        assert photo_files.list_images(tmp_path) == ["a.png", "b/c.png"]
+    assert photo_files.list_images(tmp_path) == ["a.png", "b/c.png"]
     assert f"{tmp_path / 'out'}: left out, as a run of sfm-features" in caplog.text
-    assert images.list_images(tmp_path / "out") == ["curves.png", "rounds/00.png"]
+    assert photo_files.list_images(tmp_path / "out") == ["curves.png", "rounds/00.png"]
 
 
 def test_photographs_that_cannot_be_decoded_are_counted(
@@ -238,9 +241,9 @@ def test_photographs_that_cannot_be_decoded_are_counted(
     for name in ("a.HEIC", "b.heic", "c.dng", "notes.txt"):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"there are 1 \.dng, 2 \.heic: convert them"):
-        images.list_images(tmp_path)
+        photo_files.list_images(tmp_path)
     write_image(tmp_path / "d.png", make_texture((16, 16)))
-    assert images.list_images(tmp_path) == ["d.png"]
+    assert photo_files.list_images(tmp_path) == ["d.png"]
     assert "left out 1 .dng, 2 .heic" in caplog.text and "txt" not in caplog.text
 
 

@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from pipelines.benchmarks.results import Check, Result
 from sfm_features.extract import ExtractOptions, extract
-from sfm_features.images import decode, list_images, resize_to
+from sfm_features.images import decode, resize_to
 from sfm_features.orientation import turn_upright
+from sfm_features.photo_files import list_images
 from sfm_features.registry import build_extractor
 from sfm_features.types import U8, Extractor, RunOptions
 

@@ -19,9 +19,10 @@ from pipelines.benchmarks.results import Cell, Result, Row
 from sfm_features.colmap import list_models, read_model
 from sfm_features.errors import ImageError, InputError, ReconstructionError
 from sfm_features.extract import ExtractOptions
-from sfm_features.images import decode, list_images
+from sfm_features.images import decode
 from sfm_features.journal import replace_text
 from sfm_features.masks import keep_inside
+from sfm_features.photo_files import list_images
 from sfm_features.reconstruct import ReconstructOptions, reconstruct
 from sfm_features.store import FeatureStore
 from sfm_features.training.sparse_depth import find_aim, render_depth, split_depth

@@ -20,7 +20,8 @@ from pipelines.benchmarks.strecha import fit_camera, read_calibrated
 from pipelines.protocols.phototourism import read_calibrations
 from pipelines.protocols.two_view import relate
 from sfm_features.errors import InputError
-from sfm_features.images import decode, list_images, resize_to
+from sfm_features.images import decode, resize_to
+from sfm_features.photo_files import list_images
 from sfm_features.types import F64, U8, Camera, Pose
 
 PLANE_SIDE_PX = 640

@@ -15,8 +15,8 @@ from pathlib import Path
 from pipelines.benchmarks.results import ROOT, Cell, Result
 from sfm_features.colmap import list_models, read_model
 from sfm_features.errors import ReconstructionError
-from sfm_features.images import list_images
 from sfm_features.metrics import model_errors
+from sfm_features.photo_files import list_images
 from sfm_features.types import Pose
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from pipelines.protocols.pickles import load_arrays
 from pipelines.protocols.two_view import PoseTask, make_pinhole, relate
 from sfm_features.errors import InputError
-from sfm_features.images import decode, read_lines
+from sfm_features.images import decode
+from sfm_features.photo_files import read_lines
 from sfm_features.types import F64, Camera, Pair, Pose
 
 _INDEX = "megadepth_test_1500_scene_info"

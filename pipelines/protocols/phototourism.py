@@ -10,7 +10,8 @@ import numpy as np
 
 from pipelines.protocols.two_view import make_pinhole
 from sfm_features.errors import InputError
-from sfm_features.images import decode, list_images
+from sfm_features.images import decode
+from sfm_features.photo_files import list_images
 from sfm_features.store import read_arrays
 from sfm_features.types import F64, Camera, Pair, Pose
 

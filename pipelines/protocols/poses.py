@@ -9,7 +9,7 @@ import numpy as np
 
 from sfm_features.errors import InputError
 from sfm_features.geometry import invert, quaternion_wxyz, rotation_from_quaternion
-from sfm_features.images import read_lines
+from sfm_features.photo_files import read_lines
 from sfm_features.types import F64, Pose
 
 Numbers = Sequence[float] | F64

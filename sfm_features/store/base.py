@@ -180,10 +180,6 @@ class Store:
                 raise ValueError(f"its settings are {settings!r}")
         return settings
 
-    def keys(self) -> list[str]:
-        """List where the complete groups are, sorted."""
-        raise NotImplementedError
-
     @hold_interrupts()
     def find_key(self, key: str) -> str | None:
         """Return a key if something complete is there."""

@@ -12,9 +12,10 @@ import torch
 from tqdm import tqdm
 
 from sfm_features.errors import ImageError, InputError
-from sfm_features.images import decode, list_images, resize_to
+from sfm_features.images import decode, resize_to
 from sfm_features.nets.vlad import ARCHITECTURE, Vlad, save_vlad
 from sfm_features.nets.weights import Card
+from sfm_features.photo_files import list_images
 from sfm_features.registry import build_extractor, hash_weights
 from sfm_features.types import F16, F32, F64, Extractor, RunOptions
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sfm_features import images as image_files
+from sfm_features import photo_files
 from sfm_features.errors import ImageError, InputError
 from sfm_features.orientation import turn_upright
 from sfm_features.training.nearness import Nearness
@@ -156,7 +157,7 @@ def load_photos(
     jobs = [
         (folder, number, name)
         for number, folder in enumerate(folders)
-        for name in image_files.list_images(folder)
+        for name in photo_files.list_images(folder)
     ]
     keeper = _Keeper(budget_mib * 2**20, cache)
     photos: list[Photo] = []

@@ -134,5 +134,5 @@ def test_it_is_nearest_without_some_whatever_the_sizes() -> None:
 
 def test_it_runs_where_it_is_told_to() -> None:
     here, there = _mix(_move(_scatter(50)), wrong=0)
-    with pytest.raises((RuntimeError, AssertionError, NotImplementedError)):
+    with pytest.raises(NotImplementedError):  # nothing is computed on this one
         find_agreeing(here, there, here[:, 0], torch.device("meta"))

@@ -23,8 +23,9 @@ from sfm_features.depths import (
     vote_kind,
 )
 from sfm_features.errors import ImageError, InputError
-from sfm_features.images import Decoded, decode, list_images
+from sfm_features.images import Decoded, decode
 from sfm_features.orientation import turn_upright
+from sfm_features.photo_files import list_images
 from sfm_features.training.objects.options import LEAST_IMAGES
 from sfm_features.types import F32, U8
 
